@@ -1,0 +1,2 @@
+//! Layouts and pure algorithms that the kernel programs and user space share.
+#![no_std]

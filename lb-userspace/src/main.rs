@@ -1,0 +1,2 @@
+//! The `xvip` command.
+fn main() {}
