@@ -1,0 +1,136 @@
+//! Why an object, or a part of it, is not used.
+//!
+//! Owns: the words' structure; they are those of the API server where it would refuse the same.
+//! Must not know: files and lines, which only a source can add.
+
+use std::fmt;
+
+/// Names an object in messages.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectRef {
+    /// The kind, for example `Service`.
+    pub kind: String,
+    /// The namespace; empty for a Node.
+    pub namespace: String,
+    /// The name; empty when the object has none.
+    pub name: String,
+}
+
+impl ObjectRef {
+    /// The reference of `kind namespace/name`.
+    pub fn new(kind: impl Into<String>, namespace: impl Into<String>, name: impl Into<String>) -> Self {
+        Self {
+            kind: kind.into(),
+            namespace: namespace.into(),
+            name: name.into(),
+        }
+    }
+}
+
+impl fmt::Display for ObjectRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.namespace.is_empty() {
+            write!(f, "{} {}", self.kind, self.name)
+        } else {
+            write!(f, "{} {}/{}", self.kind, self.namespace, self.name)
+        }
+    }
+}
+
+/// One thing that is wrong, and where in the object.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Problem {
+    /// The field's path, for example `spec.ports[0].port`; empty for the whole object.
+    pub field: String,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+impl Problem {
+    /// `reason` about `field`.
+    pub fn new(field: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self {
+            field: field.into(),
+            reason: reason.into(),
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.field.is_empty() {
+            f.write_str(&self.reason)
+        } else {
+            write!(f, "{}: {}", self.field, self.reason)
+        }
+    }
+}
+
+/// An object refused whole: it is never applied in part.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejection {
+    /// The object.
+    pub object: ObjectRef,
+    /// Everything found wrong with it; never empty.
+    pub problems: Vec<Problem>,
+}
+
+impl fmt::Display for Rejection {
+    /// The API server's sentence: one problem bare, several in brackets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {:?} is invalid: ", self.object.kind, self.object.name)?;
+        match self.problems.as_slice() {
+            [problem] => write!(f, "{problem}"),
+            problems => {
+                f.write_str("[")?;
+                for (index, problem) in problems.iter().enumerate() {
+                    let separator = if index == 0 { "" } else { ", " };
+                    write!(f, "{separator}{problem}")?;
+                }
+                f.write_str("]")
+            }
+        }
+    }
+}
+
+impl std::error::Error for Rejection {}
+
+/// Why a well-formed object is none of the proxy's business.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Skip {
+    /// `clusterIP: None` (S1).
+    Headless,
+    /// The object has no cluster IP yet (S1).
+    NoClusterIp,
+    /// `type: ExternalName` (S1).
+    ExternalName,
+    /// Labelled for another proxy (S1).
+    OtherProxy(String),
+    /// A slice labelled headless (S2).
+    HeadlessSlice,
+    /// A slice without the label that names its Service (S2).
+    NoServiceLabel,
+    /// A slice of host names (S2).
+    Fqdn,
+}
+
+impl fmt::Display for Skip {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Headless => {
+                f.write_str("headless (clusterIP: None): its clients use the endpoints directly")
+            }
+            Self::NoClusterIp => f.write_str("no clusterIP is allocated"),
+            Self::ExternalName => f.write_str("type ExternalName: a DNS name, nothing to balance"),
+            Self::OtherProxy(name) => {
+                write!(
+                    f,
+                    "labelled service.kubernetes.io/service-proxy-name={name}: another proxy's"
+                )
+            }
+            Self::HeadlessSlice => f.write_str("labelled service.kubernetes.io/headless"),
+            Self::NoServiceLabel => f.write_str("no label kubernetes.io/service-name"),
+            Self::Fqdn => f.write_str("addressType FQDN"),
+        }
+    }
+}
