@@ -1,3 +1,4 @@
 //! The agent and the command line.
 
 pub mod model;
+pub mod reconcile;
