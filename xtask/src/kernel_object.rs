@@ -39,19 +39,30 @@ const PROFILE: &[&str] = &[
 ];
 
 /// What the outer cargo (or clippy, or the user's flags for the host) left in the environment and would change
-/// the object or its fingerprint.
+/// the object, or only its fingerprint: then building it from a build script and from xtask would each undo the
+/// other's work. A name that ends in `_` stands for all that begin with it.
 const FOREIGN_ENVIRONMENT: &[&str] = &[
     "CARGO_BUILD_",
     "CARGO_CFG_",
     "CARGO_ENCODED_RUSTFLAGS",
     "CARGO_FEATURE_",
     "CARGO_INCREMENTAL",
+    "CARGO_MANIFEST_",
+    "CARGO_PKG_",
     "CARGO_PROFILE_",
     "CARGO_TARGET_",
     "CARGO_UNSTABLE_",
+    "DEBUG",
+    "HOST",
+    "OPT_LEVEL",
+    "OUT_DIR",
+    "PROFILE",
     "RUSTC",
+    "RUSTC_",
     "RUSTDOC",
+    "RUSTDOC_",
     "RUSTFLAGS",
+    "TARGET",
 ];
 
 /// Builds the release object and returns its path. Cargo's output goes to standard error.
@@ -62,8 +73,7 @@ pub(crate) fn build(tools: &Toolchain, workspace: &Path, target_dir: &Path) -> i
     let target_dir = target_dir.join("ebpf");
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     for (name, _) in env::vars_os() {
-        let text = name.to_string_lossy();
-        if FOREIGN_ENVIRONMENT.iter().any(|prefix| text.starts_with(prefix)) {
+        if is_foreign(&name.to_string_lossy()) {
             cargo.env_remove(&name);
         }
     }
@@ -102,6 +112,12 @@ pub(crate) fn build(tools: &Toolchain, workspace: &Path, target_dir: &Path) -> i
         )));
     }
     Ok(target_dir.join(TARGET).join("release").join(PACKAGE))
+}
+
+fn is_foreign(variable: &str) -> bool {
+    FOREIGN_ENVIRONMENT
+        .iter()
+        .any(|&name| variable == name || name.ends_with('_') && variable.starts_with(name))
 }
 
 /// The target directory that `path` lies in: cargo tags it as a cache directory. Neither a build script nor a
