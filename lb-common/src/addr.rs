@@ -95,7 +95,9 @@ impl From<Addr6> for Ipv6Addr {
 }
 
 /// What the kernel programs need of an address, whichever its family.
-pub trait Address: Copy + Eq + Into<Addr> + From<Self> {
+pub trait Address: Copy + Eq + core::fmt::Debug + Into<Addr> {
+    /// What fills a flow entry of this family to whole cache lines.
+    type EntryPad: Pod + Eq + core::fmt::Debug;
     /// The words of the address, summed into `acc` for a one's complement checksum (RFC 1071).
     fn sum(self, acc: u64) -> u64;
     /// The same for the complement of every word: what takes the address out of a checksum (RFC 1624).
@@ -105,6 +107,7 @@ pub trait Address: Copy + Eq + Into<Addr> + From<Self> {
 }
 
 impl Address for Addr4 {
+    type EntryPad = [u8; 0];
     #[inline(always)]
     fn sum(self, acc: u64) -> u64 {
         acc + self.0 as u64
@@ -120,6 +123,7 @@ impl Address for Addr4 {
 }
 
 impl Address for Addr6 {
+    type EntryPad = [u8; 16];
     #[inline(always)]
     fn sum(self, acc: u64) -> u64 {
         let [a, b, c, d] = self.0;

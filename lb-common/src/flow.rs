@@ -4,9 +4,13 @@
 //! instruction for the packets that carry it. Every connection has two, one a direction. See ARCHITECTURE.md for the
 //! protocol of readers and writers.
 
-use crate::addr::{Addr4, Addr6};
+use crate::addr::{Addr4, Addr6, Address};
 use crate::port::Port;
 use bytemuck::{Pod, Zeroable};
+
+/// `proto` of an entry that was taken back. A place once used never looks empty again: readers go on to the second bucket
+/// only when the first is full, so a first bucket must not seem to empty itself.
+pub const TOMBSTONE: u8 = 0xff;
 
 /// Entries in a bucket.
 pub const WAYS: usize = 4;
@@ -52,12 +56,13 @@ pub const fn kind(class: HookClass, forward: Forward, reply: bool) -> u8 {
     class as u8 | (forward as u8) << FORWARD_SHIFT | if reply { REPLY } else { 0 }
 }
 
-/// One direction of one connection: key, instruction, state. All-zero is an empty place (no protocol has number 0 here).
+/// One direction of one connection: key, instruction, state. All-zero is an empty place, [`TOMBSTONE`] a place whose
+/// entry was taken back.
 ///
-/// `PAD` fills the entry to whole cache lines: 64 bytes for IPv4, 128 for IPv6.
+/// [`Address::EntryPad`] fills the entry to whole cache lines: 64 bytes for IPv4, 128 for IPv6.
 #[repr(C, align(8))]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct FlowEntry<A, const PAD: usize> {
+pub struct FlowEntry<A: Address> {
     /// Key: source address on the wire.
     pub src: A,
     /// Key: destination address on the wire.
@@ -103,13 +108,13 @@ pub struct FlowEntry<A, const PAD: usize> {
     /// Kept for later flags (assured, tunnel).
     pub flags: u8,
     /// Fills the cache line.
-    pub pad: [u8; PAD],
+    pub pad: A::EntryPad,
 }
 
 /// Entry of `flows4`.
-pub type FlowEntry4 = FlowEntry<Addr4, 0>;
+pub type FlowEntry4 = FlowEntry<Addr4>;
 /// Entry of `flows6`.
-pub type FlowEntry6 = FlowEntry<Addr6, 16>;
+pub type FlowEntry6 = FlowEntry<Addr6>;
 
 const _: () = assert!(size_of::<FlowEntry4>() == 64);
 const _: () = assert!(size_of::<FlowEntry6>() == 128);
@@ -124,7 +129,7 @@ unsafe impl Zeroable for FlowEntry6 {}
 // SAFETY: as above.
 unsafe impl Pod for FlowEntry6 {}
 
-impl<A, const PAD: usize> FlowEntry<A, PAD> {
+impl<A: Address> FlowEntry<A> {
     /// Where the entry acts. Two bits hold three classes; the fourth value is never written and reads as [`HookClass::Egress`].
     #[inline(always)]
     #[must_use]
