@@ -1,1 +1,22 @@
-//! The test lab.
+//! The test lab: a cluster out of network namespaces, in one process and for one test.
+//!
+//! ```text
+//!   client ──veth── wire (a bridge) ──veth── node ──veth── pod
+//! ```
+//!
+//! [`topology`] puts [`netns`] and [`link`] together; [`server`] and [`client`] make real traffic in it,
+//! [`agent`] runs `xvip` on a node, [`capture`] looks at frames. Everything is removed on drop, whatever way the
+//! test ends. Nothing in here knows what a Service is. Needs root.
+
+pub mod agent;
+pub mod capture;
+pub mod child;
+pub mod client;
+pub mod ethtool;
+pub mod link;
+pub mod netns;
+pub mod pod;
+pub mod poll;
+pub mod scratch;
+pub mod server;
+pub mod topology;
