@@ -64,7 +64,7 @@ impl Request {
 
     fn command(&self) -> Command {
         let mut command = Command::new("apt-get");
-        command.args(["install", "--yes", "--no-install-recommends"]);
+        command.args(["install", "--yes", "--quiet", "--no-install-recommends"]);
         if let Some(suite) = &self.suite {
             command.args(["--target-release", suite]);
         }

@@ -37,7 +37,7 @@ fn find_or_install() -> Result<Toolchain> {
                 eprintln!("    {missing}");
                 match missing {
                     Missing::Compiler => install_compiler()?,
-                    Missing::Linker(compiler) => install_linker(&compiler)?,
+                    Missing::Linker(compiler, _) => install_linker(&compiler)?,
                 }
             }
         }
@@ -106,6 +106,9 @@ fn install_linker(compiler: &Compiler) -> Result<()> {
         }
     };
     let root = linker_root(major);
+    // Cargo would advise to add the directory to PATH, which is not needed.
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let path = std::env::join_paths(std::env::split_paths(&path).chain([root.join("bin")]))?;
     step(
         &format!("build bpf-linker {BPF_LINKER_VERSION} with LLVM {major} (once, about a minute)"),
         || {
@@ -128,6 +131,7 @@ fn install_linker(compiler: &Compiler) -> Result<()> {
                 ])
                 .arg(&root)
                 .env_remove("CARGO_TARGET_DIR")
+                .env("PATH", path)
                 .env("LLVM_PREFIX", &llvm)
                 .stdout(std::io::stderr()))
         },

@@ -52,18 +52,18 @@ pub(crate) struct Toolchain {
 pub(crate) enum Missing {
     /// No compiler that is new enough has `core` for the BPF target, in either form.
     Compiler,
-    /// There is a compiler, but no bpf-linker that fits it.
-    Linker(Compiler),
+    /// There is a compiler, but no bpf-linker that runs where the one that fits it belongs.
+    Linker(Compiler, PathBuf),
 }
 
 impl fmt::Display for Missing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Compiler => write!(f, "no Rust compiler with `core` for {TARGET} was found"),
-            Self::Linker(compiler) => write!(
+            Self::Linker(compiler, linker) => write!(
                 f,
                 "no usable bpf-linker was found at {} (for {}, LLVM {})",
-                linker_path(compiler.llvm_major).display(),
+                linker.display(),
                 compiler.rustc.display(),
                 compiler.llvm_major
             ),
@@ -77,12 +77,12 @@ impl Toolchain {
         let compiler = Compiler::find().ok_or(Missing::Compiler)?;
         let linker = match env::var_os(LINKER_OVERRIDE) {
             Some(path) => PathBuf::from(path),
-            None => linker_path(compiler.llvm_major),
+            None => linker_root(compiler.llvm_major).join("bin/bpf-linker"),
         };
         // Running it also tells a linker whose libLLVM is gone.
         match output(Command::new(&linker).arg("--version")) {
             Ok(_) => Ok(Self { compiler, linker }),
-            Err(_) => Err(Missing::Linker(compiler)),
+            Err(_) => Err(Missing::Linker(compiler, linker)),
         }
     }
 }
@@ -147,10 +147,6 @@ pub(crate) fn linker_root(llvm_major: u32) -> PathBuf {
     cache
         .join("xvip")
         .join(format!("bpf-linker-{BPF_LINKER_VERSION}-llvm-{llvm_major}"))
-}
-
-fn linker_path(llvm_major: u32) -> PathBuf {
-    linker_root(llvm_major).join("bin/bpf-linker")
 }
 
 /// `major.minor` at the head of a version.
