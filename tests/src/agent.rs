@@ -53,6 +53,7 @@ pub fn binary() -> Result<PathBuf> {
 #[derive(Debug)]
 pub struct Agent {
     ns: NsHandle,
+    binary: PathBuf,
     arguments: Vec<OsString>,
     child: Option<Child>,
     /// Where the log of the running agent begins in the file.
@@ -69,6 +70,14 @@ impl Agent {
     /// # Errors
     /// When the binary is not built or cannot be started.
     pub fn start(ns: &NsHandle, source: &Path, arguments: &[&str]) -> Result<Self> {
+        Self::start_binary(&binary()?, ns, source, arguments)
+    }
+
+    /// As [`Agent::start`], with another binary than the built one: an older version, or a double.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_binary(binary: &Path, ns: &NsHandle, source: &Path, arguments: &[&str]) -> Result<Self> {
         let scratch = Scratch::new("agent")?;
         let bpffs = scratch.mount_bpffs("bpf")?;
         let mut source_argument = OsString::from("dir:");
@@ -78,6 +87,7 @@ impl Agent {
         all.extend(arguments.iter().map(OsString::from));
         let mut agent = Self {
             ns: ns.clone(),
+            binary: binary.to_owned(),
             arguments: all,
             child: None,
             log_start: 0,
@@ -203,7 +213,7 @@ impl Agent {
     /// # Errors
     /// When it cannot be run, or does not end in time. An exit status other than 0 is no error here.
     pub fn command(&self, arguments: &[&str]) -> Result<Output> {
-        let mut command = Command::new(binary()?);
+        let mut command = Command::new(&self.binary);
         command.args(arguments).arg("--bpffs").arg(&self.bpffs);
         self.ns.output(command, COMMAND)
     }
@@ -234,14 +244,13 @@ impl Agent {
     }
 
     fn spawn(&mut self) -> Result<()> {
-        let binary = binary()?;
         let log = File::options()
             .append(true)
             .create(true)
             .open(self.log_path())
             .context("opening the agent's log")?;
         self.log_start = usize::try_from(log.metadata()?.len())?;
-        let mut command = Command::new(&binary);
+        let mut command = Command::new(&self.binary);
         command
             .args(&self.arguments)
             .stdin(Stdio::null())
@@ -250,7 +259,7 @@ impl Agent {
         let child = self
             .ns
             .start(command)
-            .with_context(|| format!("starting {}", binary.display()))?;
+            .with_context(|| format!("starting {}", self.binary.display()))?;
         self.child = Some(child);
         Ok(())
     }

@@ -13,6 +13,7 @@ pub mod capture;
 pub mod child;
 pub mod client;
 pub mod ethtool;
+pub mod host;
 pub mod link;
 pub mod netns;
 pub mod pod;

@@ -5,9 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use anyhow::Result;
 use ipnet::IpNet;
 
+use crate::host::{default_routes, quiet};
 use crate::link::{Link, veth};
 use crate::netns::{Netns, NsHandle};
-use crate::topology::{default_routes, quiet};
 
 /// How a node's pods are attached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -106,7 +106,8 @@ fn remove_tree(path: &Path) {
     let _ = fs::remove_dir_all(path);
 }
 
-fn sweep() {
+/// Removes what dead labs left: their namespaces' names and scratch directories.
+pub fn sweep() {
     for path in leftovers(Path::new(NETNS_DIR)) {
         remove_netns_name(&path);
     }

@@ -9,11 +9,12 @@ use std::time::Duration;
 use etherparse::{PacketBuilder, SlicedPacket, TransportSlice};
 use lab::capture::{Capture, Frame};
 use lab::client::{Caller, Outcome};
+use lab::host::Uplink;
 use lab::netns::Netns;
 use lab::pod::{Pod, PodNet};
 use lab::poll;
 use lab::server::{Protocol, Server};
-use lab::topology::{Topology, Uplink};
+use lab::topology::Topology;
 
 const FAMILIES: [bool; 2] = [false, true];
 const PORTS: [(Protocol, u16); 2] = [(Protocol::Tcp, 8080), (Protocol::Udp, 8080)];
@@ -148,12 +149,13 @@ fn unfinished_frames_have_wrong_checksums_on_the_wire() {
 fn outcomes_tell_refused_unreachable_and_silence_apart() {
     let mut lab = Topology::builder().build().unwrap();
     let pod = lab.add_pod(0, "pod").unwrap();
-    let caller = Caller::new(lab.client().ns()).patience(SHORT);
+    let caller = Caller::new(lab.client().ns());
     for v6 in FAMILIES {
         assert_eq!(caller.tcp(to(&pod, v6)), Outcome::Refused);
         assert_eq!(caller.udp(to(&pod, v6)), Outcome::Unreachable);
     }
     // Answers of the pod go nowhere.
+    let caller = caller.patience(SHORT);
     let lo = pod.ns().link("lo").unwrap();
     for wire in ["192.0.2.0/24", "2001:db8:0:1::/64"] {
         pod.ns().add_route(wire.parse().unwrap(), None, &lo).unwrap();
@@ -350,4 +352,22 @@ fn a_removed_pod_leaves_no_device_behind() {
     assert!(lab.node(0).ns().link(&device).is_ok());
     drop(pod);
     assert!(lab.node(0).ns().link(&device).is_err());
+}
+
+#[test]
+fn an_address_comes_and_goes() {
+    let ns = Netns::new("addresses").unwrap();
+    let lo = ns.link("lo").unwrap();
+    for address in ["192.0.2.1/32", "2001:db8::1/128"] {
+        let address: ipnet::IpNet = address.parse().unwrap();
+        let answers = || {
+            let server = Server::start(&ns, "lo", &[address.addr()], &PORTS);
+            server.is_ok()
+        };
+        assert!(!answers());
+        lo.add_address(address).unwrap();
+        assert!(answers());
+        lo.remove_address(address.addr()).unwrap();
+        assert!(!answers());
+    }
 }
