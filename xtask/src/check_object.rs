@@ -104,6 +104,9 @@ fn reached<'a>(start: &'a Function, by_name: &BTreeMap<&str, &'a Function>) -> V
 /// What is wrong with the object, one sentence each.
 fn faults(contents: &Contents, subprograms: &[(&str, &str)]) -> Vec<String> {
     let mut faults = Vec::new();
+    if contents.functions.is_empty() {
+        faults.push("there is no program in the object".to_owned());
+    }
     for name in &contents.undefined {
         faults.push(format!("{name} is used but not in the object"));
     }
@@ -171,6 +174,11 @@ mod tests {
     #[test]
     fn a_program_without_calls_passes() {
         check(vec![function("xdp", "xvip", 100, &[])], &[], &[]);
+    }
+
+    #[test]
+    fn an_empty_object_is_reported() {
+        check(vec![], &[], &["no program"]);
     }
 
     #[test]

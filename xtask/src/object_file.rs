@@ -173,3 +173,136 @@ impl Code<'_> {
 fn readable(symbol: &str) -> String {
     format!("{:#}", rustc_demangle::demangle(symbol))
 }
+
+#[cfg(test)]
+mod tests {
+    use object::{
+        Architecture, BinaryFormat, Endianness, SymbolFlags, SymbolScope,
+        write::{Object, Relocation, RelocationFlags, SectionId, Symbol, SymbolId, SymbolSection},
+    };
+
+    use super::*;
+
+    const EXIT: [u8; 8] = [0x95, 0, 0, 0, 0, 0, 0, 0];
+    const HELPER_CALL: [u8; 8] = [CALL, 0, 0, 0, 1, 0, 0, 0];
+
+    fn subprogram_call(immediate: i32) -> [u8; 8] {
+        let [a, b, c, d] = immediate.to_le_bytes();
+        [CALL, PSEUDO_CALL << 4, 0, 0, a, b, c, d]
+    }
+
+    fn empty() -> Object<'static> {
+        Object::new(BinaryFormat::Elf, Architecture::Bpf, Endianness::Little)
+    }
+
+    fn section(elf: &mut Object<'_>, name: &str, code: &[[u8; 8]]) -> SectionId {
+        let section = elf.add_section(Vec::new(), name.into(), SectionKind::Text);
+        elf.append_section_data(section, &code.concat(), 8);
+        section
+    }
+
+    fn function(elf: &mut Object<'_>, name: &str, place: Option<(SectionId, u64, u64)>) -> SymbolId {
+        let (section, value, size) = match place {
+            Some((section, first, count)) => (SymbolSection::Section(section), first * 8, count * 8),
+            None => (SymbolSection::Undefined, 0, 0),
+        };
+        elf.add_symbol(Symbol {
+            name: name.into(),
+            value,
+            size,
+            kind: SymbolKind::Text,
+            scope: SymbolScope::Dynamic,
+            weak: false,
+            section,
+            flags: SymbolFlags::None,
+        })
+    }
+
+    fn relocate(elf: &mut Object<'_>, section: SectionId, instruction: u64, symbol: SymbolId) {
+        let flags = RelocationFlags::Elf {
+            r_type: object::elf::R_BPF_64_32,
+        };
+        let relocation = Relocation {
+            offset: instruction * 8,
+            symbol,
+            addend: 0,
+            flags,
+        };
+        elf.add_relocation(section, relocation).unwrap();
+    }
+
+    #[track_caller]
+    fn check(elf: &Object<'_>, expected: &[(&str, &str, usize, &[&str])]) -> Contents {
+        let contents = Contents::read(&elf.write().unwrap()).unwrap();
+        let found: Vec<_> = contents
+            .functions
+            .iter()
+            .map(|function| {
+                let calls: Vec<&str> = function.calls.iter().map(String::as_str).collect();
+                (
+                    function.section.as_str(),
+                    function.name.as_str(),
+                    function.instructions,
+                    calls,
+                )
+            })
+            .collect();
+        let expected: Vec<_> = expected
+            .iter()
+            .map(|&(section, name, count, calls)| (section, name, count, calls.to_vec()))
+            .collect();
+        assert_eq!(found, expected);
+        contents
+    }
+
+    #[test]
+    fn helpers_are_not_subprograms() {
+        let mut elf = empty();
+        let xdp = section(&mut elf, "xdp", &[HELPER_CALL, EXIT]);
+        function(&mut elf, "entry", Some((xdp, 0, 2)));
+        check(&elf, &[("xdp", "entry", 2, &[])]);
+    }
+
+    #[test]
+    fn a_call_within_a_section_is_resolved_by_its_distance() {
+        let mut elf = empty();
+        let text = section(&mut elf, ".text", &[EXIT, subprogram_call(-2), EXIT]);
+        function(&mut elf, "first", Some((text, 0, 1)));
+        function(&mut elf, "second", Some((text, 1, 2)));
+        check(
+            &elf,
+            &[(".text", "first", 1, &[]), (".text", "second", 2, &["first"])],
+        );
+    }
+
+    #[test]
+    fn a_call_relocated_against_a_section_is_resolved_by_its_place_there() {
+        let mut elf = empty();
+        let text = section(&mut elf, ".text", &[EXIT, EXIT]);
+        function(&mut elf, "first", Some((text, 0, 1)));
+        function(&mut elf, "second", Some((text, 1, 1)));
+        let xdp = section(&mut elf, "xdp", &[subprogram_call(0), EXIT]);
+        function(&mut elf, "entry", Some((xdp, 0, 2)));
+        let symbol = elf.section_symbol(text);
+        relocate(&mut elf, xdp, 0, symbol);
+        check(
+            &elf,
+            &[
+                (".text", "first", 1, &[]),
+                (".text", "second", 1, &[]),
+                ("xdp", "entry", 2, &["second"]),
+            ],
+        );
+    }
+
+    #[test]
+    fn a_call_of_something_undefined_is_named() {
+        let mut elf = empty();
+        let xdp = section(&mut elf, "xdp", &[subprogram_call(-1), EXIT]);
+        function(&mut elf, "entry", Some((xdp, 0, 2)));
+        let memcpy = function(&mut elf, "memcpy", None);
+        relocate(&mut elf, xdp, 0, memcpy);
+        let contents = check(&elf, &[("xdp", "entry", 2, &["memcpy"])]);
+        assert!(contents.undefined.contains("memcpy"));
+    }
+}
