@@ -31,7 +31,10 @@ pub(crate) fn launch(binary: &str, arguments: &[OsString]) -> Result<()> {
     })?;
     let mut program = Command::new(release_directory()?.join(binary));
     program.args(arguments);
-    if !host::is_root() {
+    let asks_for_help = arguments
+        .iter()
+        .any(|argument| argument == "--help" || argument == "-h");
+    if !host::is_root() && !asks_for_help {
         bail!(
             "{binary} makes network namespaces and loads programs, which takes root. It is built; type:\n\n    sudo -E {}\n",
             line(&program)
