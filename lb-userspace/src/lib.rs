@@ -1,4 +1,6 @@
 //! The agent and the command line.
 
+pub mod cli;
 pub mod model;
 pub mod reconcile;
+pub mod snapshot;
