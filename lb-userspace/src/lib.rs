@@ -2,5 +2,6 @@
 
 pub mod cli;
 pub mod model;
+pub mod plan;
 pub mod reconcile;
 pub mod snapshot;

@@ -1,0 +1,24 @@
+//! From the cluster's objects to what one Service should have in the maps.
+//!
+//! Owns: every rule about which endpoints a frontend uses and whose source address is rewritten, as pure functions,
+//! one a step: [`endpoints`] are merged out of slices, [`topology`] and [`lists`] choose among them, [`paths`] says
+//! which list a client gets, [`frontends`] where the Service is reached, and [`plan_service`] puts it together. A
+//! plan speaks of addresses, never of map indices: those are the reconciler's.
+//!
+//! Must not know: maps, other Services, the clock.
+
+mod config;
+mod endpoints;
+mod frontends;
+mod lists;
+mod paths;
+mod planned;
+mod service;
+mod topology;
+
+pub use config::{PlanConfig, SourceAddress, ThisNode};
+pub use planned::{
+    EmptyVerdict, EndpointList, EndpointState, PlannedBackend, PlannedList, PlannedRecord,
+    PlannedServicePort, RecordRole, Rewrite, ServicePlan, ServicePortKey,
+};
+pub use service::plan_service;

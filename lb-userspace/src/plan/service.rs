@@ -1,0 +1,397 @@
+//! The plan of one Service.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+
+use crate::model::{EndpointSlice, IpFamily, Problem, Protocol, Service, ServicePort};
+
+use super::endpoints::endpoints;
+use super::frontends::Addresses;
+use super::lists::{cluster_list, is_local, local_list};
+use super::paths::{Paths, cluster_ip_paths, external_paths};
+use super::{
+    EmptyVerdict, EndpointList, EndpointState, PlanConfig, PlannedBackend, PlannedList, PlannedRecord,
+    PlannedServicePort, RecordRole, ServicePlan, ServicePortKey, ThisNode,
+};
+
+/// What a Service should have in the maps, given the slices that name it (in the order of their names, so that the same
+/// cluster always gives the same plan).
+///
+/// Every port exists once in each family that has a cluster IP (S6). A Service that is excluded has nothing (S45). SCTP
+/// ports have nothing either, with a warning: the datapath does not carry SCTP yet.
+#[must_use]
+pub fn plan_service(
+    service: &Service,
+    slices: &[&EndpointSlice],
+    node: &ThisNode,
+    config: &PlanConfig,
+) -> ServicePlan {
+    let mut plan = ServicePlan {
+        created: service.created,
+        ..ServicePlan::default()
+    };
+    if service.excluded {
+        return plan;
+    }
+    plan.warnings = unsupported_ports(service);
+    for family in IpFamily::ALL {
+        let Some(addresses) = Addresses::of(service, family, config, &mut plan.warnings) else {
+            continue;
+        };
+        let served = service
+            .ports
+            .iter()
+            .filter(|port| port.protocol != Protocol::Sctp);
+        let mut ports: Vec<PlannedServicePort> = served
+            .map(|port| plan_port(service, port, family, &addresses, slices, node, config))
+            .collect();
+        ports.sort_by(|a, b| a.key.cmp(&b.key));
+        // One of the ports stands for the addresses as a whole.
+        if let Some(first) = ports.first_mut() {
+            first.frontends.extend(addresses.of_unknown_ports(node));
+        }
+        plan.ports.append(&mut ports);
+    }
+    plan.ports.sort_by(|a, b| a.key.cmp(&b.key));
+    plan.ports.dedup_by(|a, b| a.key == b.key);
+    plan
+}
+
+fn unsupported_ports(service: &Service) -> Vec<Problem> {
+    let ports = service.ports.iter().enumerate();
+    ports
+        .filter(|(_, port)| port.protocol == Protocol::Sctp)
+        .map(|(index, port)| {
+            let reason = format!("SCTP is not supported yet: port {} is not served", port.port);
+            Problem::new(format!("spec.ports[{index}].protocol"), reason)
+        })
+        .collect()
+}
+
+fn plan_port(
+    service: &Service,
+    port: &ServicePort,
+    family: IpFamily,
+    addresses: &Addresses,
+    slices: &[&EndpointSlice],
+    node: &ThisNode,
+    config: &PlanConfig,
+) -> PlannedServicePort {
+    let endpoints = endpoints(slices.iter().copied(), family, &port.name, port.protocol);
+    let frontends = addresses.of_port(port);
+    let cluster_paths = cluster_ip_paths(service.internal_traffic_policy, config);
+    // The policy of external traffic is nobody's concern without an external frontend (S16).
+    let external_paths = frontends
+        .values()
+        .any(|role| *role == RecordRole::External)
+        .then(|| external_paths(service.external_traffic_policy, config));
+    let uses =
+        |list| cluster_paths.use_list(list) || external_paths.is_some_and(|paths| paths.use_list(list));
+
+    let lists = Lists {
+        cluster: cluster_list(&endpoints, node),
+        local: local_list(&endpoints, node),
+    };
+    let backends = endpoints
+        .iter()
+        .map(|(&address, endpoint)| {
+            let backend = PlannedBackend {
+                local: is_local(endpoint, node),
+                in_cluster_list: uses(EndpointList::Cluster) && lists.cluster.contains(&address),
+                in_local_list: uses(EndpointList::Local) && lists.local.contains(&address),
+            };
+            (address, backend)
+        })
+        .filter(|(_, backend)| backend.in_cluster_list || backend.in_local_list)
+        .collect();
+    let mut cluster = lists.record(cluster_paths);
+    if !config.serve_cluster_ips_outside {
+        cluster.outside.endpoints.clear();
+        cluster.outside.when_empty = EmptyVerdict::Drop;
+    }
+    PlannedServicePort {
+        key: ServicePortKey {
+            service: service.key.clone(),
+            port_name: port.name.clone(),
+            protocol: port.protocol,
+            port: port.port,
+            family,
+        },
+        frontends,
+        cluster,
+        external: external_paths.map(|paths| lists.record(paths)),
+        backends,
+        endpoints: endpoints
+            .into_iter()
+            .map(|(address, endpoint)| {
+                let state = EndpointState {
+                    serving: endpoint.serving,
+                    terminating: endpoint.terminating,
+                };
+                (address, state)
+            })
+            .collect(),
+        affinity_seconds: service
+            .session_affinity
+            .map_or(0, |timeout| u32::try_from(timeout.as_secs()).unwrap_or(u32::MAX)),
+    }
+}
+
+/// The endpoints of a service port that are in a list.
+struct Lists {
+    cluster: BTreeSet<SocketAddr>,
+    local: BTreeSet<SocketAddr>,
+}
+
+impl Lists {
+    fn record(&self, paths: Paths) -> PlannedRecord {
+        PlannedRecord {
+            inside: self.planned(paths.inside),
+            outside: self.planned(paths.outside),
+            rewrite: paths.rewrite,
+        }
+    }
+
+    /// The content of a list. An empty one drops when it is the local one and there are endpoints elsewhere (S22), else it
+    /// rejects (S21).
+    fn planned(&self, list: EndpointList) -> PlannedList {
+        let endpoints = match list {
+            EndpointList::Cluster => &self.cluster,
+            EndpointList::Local => &self.local,
+        };
+        PlannedList {
+            list,
+            endpoints: endpoints.iter().copied().collect(),
+            when_empty: match list {
+                EndpointList::Local if !self.cluster.is_empty() => EmptyVerdict::Drop,
+                EndpointList::Local | EndpointList::Cluster => EmptyVerdict::Reject,
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::model::{Endpoint, ServiceKey, ServiceType, SliceKey, SlicePort, TrafficPolicy};
+
+    pub(in crate::plan) fn this_node() -> ThisNode {
+        ThisNode {
+            name: "node-1".into(),
+            zone: Some("zone-a".into()),
+            addresses: ["172.18.0.2".parse().unwrap()].into(),
+        }
+    }
+
+    /// A ready endpoint on another node.
+    pub(in crate::plan) fn ep(address: &str) -> Endpoint {
+        Endpoint {
+            address: address.parse().unwrap(),
+            ready: true,
+            serving: true,
+            terminating: false,
+            node_name: Some("node-2".into()),
+            zone: None,
+            zone_hints: BTreeSet::new(),
+            node_hints: BTreeSet::new(),
+        }
+    }
+
+    /// A slice of `shop/web` with the port `http` at 8080.
+    pub(in crate::plan) fn slice(name: &str, endpoints: &[Endpoint]) -> EndpointSlice {
+        EndpointSlice {
+            key: SliceKey::new("shop", name),
+            service: ServiceKey::new("shop", "web"),
+            family: IpFamily::V4,
+            ports: vec![SlicePort {
+                name: "http".into(),
+                protocol: Protocol::Tcp,
+                port: 8080,
+            }],
+            endpoints: endpoints.to_vec(),
+        }
+    }
+
+    /// `shop/web` at 10.96.0.10:80.
+    pub(in crate::plan) fn service() -> Service {
+        Service {
+            key: ServiceKey::new("shop", "web"),
+            service_type: ServiceType::ClusterIp,
+            cluster_ips: vec!["10.96.0.10".parse().unwrap()],
+            ports: vec![ServicePort {
+                name: "http".into(),
+                protocol: Protocol::Tcp,
+                port: 80,
+                node_port: None,
+            }],
+            external_ips: Vec::new(),
+            load_balancer_vips: Vec::new(),
+            load_balancer_source_ranges: Vec::new(),
+            internal_traffic_policy: TrafficPolicy::Cluster,
+            external_traffic_policy: TrafficPolicy::Cluster,
+            session_affinity: None,
+            health_check_node_port: None,
+            created: None,
+            excluded: false,
+        }
+    }
+
+    fn plan(service: &Service, endpoints: &[Endpoint]) -> ServicePlan {
+        let slice = slice("web-1", endpoints);
+        plan_service(service, &[&slice], &this_node(), &PlanConfig::default())
+    }
+
+    fn here(address: &str) -> Endpoint {
+        Endpoint {
+            node_name: Some("node-1".into()),
+            ..ep(address)
+        }
+    }
+
+    /// `list [endpoints] verdict`.
+    fn show(list: &PlannedList) -> String {
+        let endpoints: Vec<String> = list.endpoints.iter().map(|a| a.ip().to_string()).collect();
+        let verdict = if list.endpoints.is_empty() {
+            format!(" {:?}", list.when_empty)
+        } else {
+            String::new()
+        };
+        format!("{:?} [{}]{verdict}", list.list, endpoints.join(" "))
+    }
+
+    #[test]
+    fn every_cell_of_the_table_gets_its_list_and_its_verdict() {
+        use TrafficPolicy::{Cluster, Local};
+        let (near, far) = (here("10.1.0.1"), ep("10.1.0.2"));
+        // (policy of both kinds, endpoints, cluster IP inside, outside, external inside, outside)
+        type Case<'a> = (TrafficPolicy, &'a [Endpoint], [&'a str; 4]);
+        let both = [near.clone(), far.clone()];
+        let cases: &[Case] = &[
+            (Cluster, &both, ["Cluster [10.1.0.1 10.1.0.2]"; 4]),
+            (
+                Local,
+                &both,
+                [
+                    "Local [10.1.0.1]",
+                    "Local [10.1.0.1]",
+                    "Cluster [10.1.0.1 10.1.0.2]",
+                    "Local [10.1.0.1]",
+                ],
+            ),
+            (Cluster, std::slice::from_ref(&far), ["Cluster [10.1.0.2]"; 4]),
+            (
+                Local,
+                std::slice::from_ref(&far),
+                [
+                    "Local [] Drop",
+                    "Local [] Drop",
+                    "Cluster [10.1.0.2]",
+                    "Local [] Drop",
+                ],
+            ),
+            (Cluster, &[], ["Cluster [] Reject"; 4]),
+            (
+                Local,
+                &[],
+                [
+                    "Local [] Reject",
+                    "Local [] Reject",
+                    "Cluster [] Reject",
+                    "Local [] Reject",
+                ],
+            ),
+        ];
+        for (policy, endpoints, expected) in cases {
+            let mut service = service();
+            service.internal_traffic_policy = *policy;
+            service.external_traffic_policy = *policy;
+            service.external_ips = vec!["192.0.2.10".parse().unwrap()];
+            let plan = plan(&service, endpoints);
+            let port = &plan.ports[0];
+            let external = port.external.as_ref().unwrap();
+            let shown = [
+                show(&port.cluster.inside),
+                show(&port.cluster.outside),
+                show(&external.inside),
+                show(&external.outside),
+            ];
+            assert_eq!(shown, *expected, "{policy}, {} endpoints", endpoints.len());
+        }
+    }
+
+    #[test]
+    fn backends_are_the_endpoints_of_lists_that_a_client_may_get() {
+        let mut service = service();
+        service.internal_traffic_policy = TrafficPolicy::Local;
+        let plan = plan(&service, &[here("10.1.0.1"), ep("10.1.0.2")]);
+        let port = &plan.ports[0];
+        let backends: Vec<_> = port.backends.iter().map(|(a, b)| (a.to_string(), *b)).collect();
+        let expected = PlannedBackend {
+            local: true,
+            in_cluster_list: false,
+            in_local_list: true,
+        };
+        assert_eq!(backends, [("10.1.0.1:8080".to_owned(), expected)]);
+        assert_eq!(port.endpoints.len(), 2, "the states of all are known");
+        assert_eq!(port.external, None, "nothing external, no record for it");
+    }
+
+    #[test]
+    fn an_excluded_service_has_nothing() {
+        let mut service = service();
+        service.excluded = true;
+        assert!(plan(&service, &[ep("10.1.0.1")]).ports.is_empty());
+    }
+
+    #[test]
+    fn sctp_ports_are_reported_and_the_others_served() {
+        let mut service = service();
+        service.ports.push(ServicePort {
+            name: "sig".into(),
+            protocol: Protocol::Sctp,
+            port: 2905,
+            node_port: None,
+        });
+        let plan = plan(&service, &[]);
+        assert_eq!(plan.ports.len(), 1);
+        assert_eq!(plan.warnings[0].field, "spec.ports[1].protocol");
+    }
+
+    #[test]
+    fn one_port_of_a_family_stands_for_unknown_ports() {
+        let mut service = service();
+        service.ports.push(ServicePort {
+            name: "admin".into(),
+            protocol: Protocol::Tcp,
+            port: 81,
+            node_port: None,
+        });
+        let plan = plan(&service, &[]);
+        let unknown = plan.ports.iter().flat_map(|port| port.frontends.values());
+        assert_eq!(
+            unknown.filter(|role| **role == RecordRole::UnknownPort).count(),
+            1
+        );
+    }
+
+    #[test]
+    fn clients_outside_can_be_kept_from_cluster_ips() {
+        let config = PlanConfig {
+            serve_cluster_ips_outside: false,
+            ..PlanConfig::default()
+        };
+        let slice = slice("web-1", &[ep("10.1.0.1")]);
+        let plan = plan_service(&service(), &[&slice], &this_node(), &config);
+        assert_eq!(show(&plan.ports[0].cluster.inside), "Cluster [10.1.0.1]");
+        assert_eq!(show(&plan.ports[0].cluster.outside), "Cluster [] Drop");
+    }
+
+    #[test]
+    fn affinity_is_carried_in_seconds() {
+        let mut service = service();
+        service.session_affinity = Some(Duration::from_secs(90));
+        assert_eq!(plan(&service, &[]).ports[0].affinity_seconds, 90);
+    }
+}
