@@ -54,6 +54,44 @@ impl Problem {
             reason: reason.into(),
         }
     }
+
+    /// The field may not be left out.
+    pub fn required(field: impl Into<String>) -> Self {
+        Self::new(field, "Required value")
+    }
+
+    /// The field holds a value it may not hold; `value` is written as JSON writes it.
+    pub fn invalid(field: impl Into<String>, value: impl serde::Serialize, why: &str) -> Self {
+        Self::new(field, format!("Invalid value: {}: {why}", json(value)))
+    }
+
+    /// The field holds none of the values it may hold.
+    pub fn unsupported(field: impl Into<String>, value: &str, supported: &[&str]) -> Self {
+        let supported: Vec<String> = supported.iter().map(json).collect();
+        Self::new(
+            field,
+            format!(
+                "Unsupported value: {}: supported values: {}",
+                json(value),
+                supported.join(", ")
+            ),
+        )
+    }
+
+    /// The field may not be set here.
+    pub fn forbidden(field: impl Into<String>, why: &str) -> Self {
+        Self::new(field, format!("Forbidden: {why}"))
+    }
+
+    /// The value is there a second time.
+    pub fn duplicate(field: impl Into<String>, value: impl serde::Serialize) -> Self {
+        Self::new(field, format!("Duplicate value: {}", json(value)))
+    }
+}
+
+fn json(value: impl serde::Serialize) -> String {
+    // Only strings, numbers, lists and maps with string keys come here, and those always serialise.
+    serde_json::to_string(&value).unwrap_or_default()
 }
 
 impl fmt::Display for Problem {

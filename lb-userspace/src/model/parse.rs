@@ -25,6 +25,13 @@ const HEADLESS_LABEL: &str = "service.kubernetes.io/headless";
 pub const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 const EXCLUDE_ANNOTATION: &str = "xvip.dev/exclude";
 
+/// The API server's words about a text that is no address.
+pub const NOT_AN_ADDRESS: &str = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
+/// The API server's words about a number that is no port.
+pub const PORT_RANGE: &str = "must be between 1 and 65535, inclusive";
+/// The API server's words about an affinity timeout (86400 itself is allowed all the same).
+pub const AFFINITY_TIMEOUT_RANGE: &str = "must be greater than 0 and less than 86400";
+
 /// What became of a well-formed object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Parsed<T> {
@@ -58,7 +65,7 @@ pub fn service(object: &v1::Service) -> Result<Parsed<Service>, Rejection> {
         Some("NodePort") => ServiceType::NodePort,
         Some("LoadBalancer") => ServiceType::LoadBalancer,
         Some(other) => {
-            problems.push(unsupported(
+            problems.push(Problem::unsupported(
                 "spec.type",
                 other,
                 &["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"],
@@ -135,7 +142,11 @@ pub fn endpoint_slice(object: &discovery::EndpointSlice) -> Result<Parsed<Endpoi
         "IPv6" => IpFamily::V6,
         "FQDN" => return Ok(Parsed::Skipped(Skip::Fqdn)),
         other => {
-            problems.push(unsupported("addressType", other, &["FQDN", "IPv4", "IPv6"]));
+            problems.push(Problem::unsupported(
+                "addressType",
+                other,
+                &["FQDN", "IPv4", "IPv6"],
+            ));
             IpFamily::V4
         }
     };
@@ -174,7 +185,7 @@ pub fn endpoint_slice(object: &discovery::EndpointSlice) -> Result<Parsed<Endpoi
 pub fn node(object: &v1::Node) -> Result<Parsed<Node>, Rejection> {
     let name = object.metadata.name.clone().unwrap_or_default();
     if name.is_empty() {
-        let problems = vec![Problem::new("metadata.name", "Required value")];
+        let problems = vec![Problem::required("metadata.name")];
         return Err(Rejection {
             object: ObjectRef::new("Node", "", ""),
             problems,
@@ -246,28 +257,25 @@ fn service_skip(metadata: &ObjectMeta, spec: &v1::ServiceSpec) -> Option<Skip> {
 
 fn name_problems(metadata: &ObjectMeta) -> Vec<Problem> {
     match metadata.name.as_deref() {
-        None | Some("") => vec![Problem::new("metadata.name", "Required value")],
+        None | Some("") => vec![Problem::required("metadata.name")],
         Some(_) => Vec::new(),
     }
 }
 
 fn cluster_ips(spec: &v1::ServiceSpec, problems: &mut Vec<Problem>) -> Vec<IpAddr> {
     let listed = spec.cluster_ips.as_deref().filter(|listed| !listed.is_empty());
-    let texts = listed.unwrap_or_else(|| spec.cluster_ip.as_slice());
+    let texts = listed.unwrap_or(spec.cluster_ip.as_slice());
     let mut addresses: Vec<IpAddr> = Vec::new();
     for (index, text) in texts.iter().enumerate() {
         let field = format!("spec.clusterIPs[{index}]");
         match parse_ip_sloppy(text) {
-            None => problems.push(invalid_address(field, text)),
+            None => problems.push(Problem::invalid(field, text, NOT_AN_ADDRESS)),
             Some(ip)
                 if addresses
                     .iter()
                     .any(|&other| IpFamily::of(other) == IpFamily::of(ip)) =>
             {
-                problems.push(Problem::new(
-                    field,
-                    format!("Invalid value: {text:?}: a second address of one family"),
-                ));
+                problems.push(Problem::invalid(field, text, "a second address of one family"));
             }
             Some(ip) => addresses.push(ip),
         }
@@ -317,16 +325,21 @@ fn session_affinity(spec: &v1::ServiceSpec, problems: &mut Vec<Problem>) -> Opti
             match u64::try_from(seconds) {
                 Ok(seconds @ 1..=86_400) => Some(Duration::from_secs(seconds)),
                 _ => {
-                    problems.push(Problem::new(
+                    problems.push(Problem::invalid(
                         "spec.sessionAffinityConfig.clientIP.timeoutSeconds",
-                        format!("Invalid value: {seconds}: must be greater than 0 and less than 86400"),
+                        seconds,
+                        AFFINITY_TIMEOUT_RANGE,
                     ));
                     None
                 }
             }
         }
         Some(other) => {
-            problems.push(unsupported("spec.sessionAffinity", other, &["ClientIP", "None"]));
+            problems.push(Problem::unsupported(
+                "spec.sessionAffinity",
+                other,
+                &["ClientIP", "None"],
+            ));
             None
         }
     }
@@ -460,7 +473,7 @@ fn traffic_policy(field: &str, text: Option<&str>, problems: &mut Vec<Problem>) 
         None | Some("" | "Cluster") => TrafficPolicy::Cluster,
         Some("Local") => TrafficPolicy::Local,
         Some(other) => {
-            problems.push(unsupported(field, other, &["Cluster", "Local"]));
+            problems.push(Problem::unsupported(field, other, &["Cluster", "Local"]));
             TrafficPolicy::Cluster
         }
     }
@@ -469,7 +482,7 @@ fn traffic_policy(field: &str, text: Option<&str>, problems: &mut Vec<Problem>) 
 fn protocol(field: &str, text: Option<&str>, problems: &mut Vec<Problem>) -> Option<Protocol> {
     let protocol = Protocol::from_api(text);
     if protocol.is_none() {
-        problems.push(unsupported(
+        problems.push(Problem::unsupported(
             field,
             text.unwrap_or_default(),
             &["SCTP", "TCP", "UDP"],
@@ -482,31 +495,10 @@ fn port_number(field: &str, number: i32, problems: &mut Vec<Problem>) -> Option<
     match u16::try_from(number) {
         Ok(port) if port != 0 => Some(port),
         _ => {
-            problems.push(Problem::new(
-                field,
-                format!("Invalid value: {number}: must be between 1 and 65535, inclusive"),
-            ));
+            problems.push(Problem::invalid(field, number, PORT_RANGE));
             None
         }
     }
-}
-
-fn unsupported(field: &str, value: &str, supported: &[&str]) -> Problem {
-    let supported: Vec<String> = supported.iter().map(|value| format!("{value:?}")).collect();
-    Problem::new(
-        field,
-        format!(
-            "Unsupported value: {value:?}: supported values: {}",
-            supported.join(", ")
-        ),
-    )
-}
-
-fn invalid_address(field: String, text: &str) -> Problem {
-    Problem::new(
-        field,
-        format!("Invalid value: {text:?}: must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"),
-    )
 }
 
 fn ignored_address(field: String, text: &str) -> Problem {

@@ -1,0 +1,162 @@
+//! The files of the manifest directory.
+//!
+//! Owns: which files count, reading those that changed. Must not know: what their objects mean.
+
+use std::collections::BTreeMap;
+use std::fs::{self, Metadata};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use super::decode::{self, DecodedFile};
+
+const EXTENSIONS: [&str; 3] = ["yaml", "yml", "json"];
+/// Far more than a hand-written manifest, far less than memory.
+const MAX_BYTES: u64 = 64 << 20;
+
+/// A file's objects, or why it could not be read.
+pub(super) type Scanned = Result<DecodedFile, String>;
+
+/// The directory (or single file) as it was last seen.
+#[derive(Debug)]
+pub(super) struct Scanner {
+    path: PathBuf,
+    stamps: BTreeMap<PathBuf, Stamp>,
+    files: BTreeMap<PathBuf, Scanned>,
+}
+
+/// What changes whenever a file does; a swapped symlink shows as another inode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    fn of(metadata: &Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.len(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+}
+
+impl Scanner {
+    pub(super) fn new(path: PathBuf) -> Self {
+        Self {
+            path,
+            stamps: BTreeMap::new(),
+            files: BTreeMap::new(),
+        }
+    }
+
+    /// The files as last seen, in order of their names.
+    pub(super) fn files(&self) -> &BTreeMap<PathBuf, Scanned> {
+        &self.files
+    }
+
+    /// Looks again; says whether anything is different.
+    pub(super) fn scan(&mut self) -> io::Result<bool> {
+        let mut stamps = BTreeMap::new();
+        let mut changed = false;
+        for path in list(&self.path)? {
+            // A file that vanished since it was listed is not there; a dangling link never was.
+            let Ok(metadata) = fs::metadata(&path) else {
+                continue;
+            };
+            if !metadata.is_file() {
+                continue;
+            }
+            let stamp = Stamp::of(&metadata);
+            if self.stamps.get(&path) != Some(&stamp) {
+                self.files.insert(path.clone(), read(&path, metadata.len()));
+                changed = true;
+            }
+            stamps.insert(path, stamp);
+        }
+        self.files.retain(|path, _| stamps.contains_key(path));
+        changed |= stamps.len() != self.stamps.len();
+        self.stamps = stamps;
+        Ok(changed)
+    }
+}
+
+fn list(path: &Path) -> io::Result<Vec<PathBuf>> {
+    if !fs::metadata(path)?.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let mut files = Vec::new();
+    for entry in fs::read_dir(path)? {
+        let file = entry?.path();
+        if is_manifest(&file) {
+            files.push(file);
+        }
+    }
+    Ok(files)
+}
+
+/// Manifests by extension; hidden files and what editors leave behind do not count.
+fn is_manifest(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let extension = path.extension().and_then(|extension| extension.to_str());
+    !name.starts_with(['.', '#']) && extension.is_some_and(|extension| EXTENSIONS.contains(&extension))
+}
+
+fn read(path: &Path, size: u64) -> Scanned {
+    if size > MAX_BYTES {
+        return Err(format!("the file is larger than {} MiB", MAX_BYTES >> 20));
+    }
+    let bytes = fs::read(path).map_err(|error| error.to_string())?;
+    let text = std::str::from_utf8(&bytes).map_err(|error| format!("the file is not text: {error}"))?;
+    Ok(decode::file(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_manifests_count() {
+        let cases = [
+            ("a.yaml", true),
+            ("a.yml", true),
+            ("a.json", true),
+            (".a.yaml", false),
+            ("#a.yaml", false),
+            ("a.yaml~", false),
+            ("a.yaml.swp", false),
+            ("a.txt", false),
+            ("..data", false),
+        ];
+        for (name, expected) in cases {
+            assert_eq!(is_manifest(Path::new(name)), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_scan_notices_new_changed_and_deleted_files_and_nothing_else() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("a.yaml");
+        let mut scanner = Scanner::new(directory.path().to_owned());
+        assert!(!scanner.scan().unwrap());
+        fs::write(&file, "kind: A").unwrap();
+        assert!(scanner.scan().unwrap());
+        assert!(!scanner.scan().unwrap());
+        let fresh = directory.path().join(".fresh");
+        fs::write(&fresh, "kind: B").unwrap();
+        fs::rename(&fresh, &file).unwrap();
+        assert!(scanner.scan().unwrap());
+        fs::write(directory.path().join("b.yaml"), [0xff]).unwrap();
+        assert!(scanner.scan().unwrap());
+        assert!(scanner.files()[&directory.path().join("b.yaml")].is_err());
+        fs::remove_file(&file).unwrap();
+        assert!(scanner.scan().unwrap());
+        assert_eq!(scanner.files().len(), 1);
+    }
+}
