@@ -1,6 +1,7 @@
 //! The agent and the command line.
 
 pub mod cli;
+pub mod dataplane;
 pub mod model;
 pub mod plan;
 pub mod reconcile;
