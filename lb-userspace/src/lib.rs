@@ -1,5 +1,6 @@
 //! The agent and the command line.
 
+pub mod agent;
 pub mod cli;
 pub mod dataplane;
 pub mod model;

@@ -13,15 +13,6 @@ use lb_common::port::Port;
 
 use super::Snapshot;
 
-/// Where an entry stands in its table.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
-    /// The bucket.
-    pub bucket: u32,
-    /// The place in it.
-    pub way: u32,
-}
-
 /// Addresses, ports and protocol of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Tuple {
@@ -54,8 +45,6 @@ impl fmt::Display for Tuple {
 /// One direction of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flow {
-    /// Where it stands.
-    pub place: Place,
     /// The packet as it comes.
     pub key: Tuple,
     /// The packet as it goes on.
@@ -89,12 +78,11 @@ pub struct Flow {
 }
 
 impl Flow {
-    fn new<A: Address>(place: Place, entry: &FlowEntry<A>) -> Self {
+    fn new<A: Address>(entry: &FlowEntry<A>) -> Self {
         let socket = |addr: A, port: Port| SocketAddr::new(addr.into().to_ip(), port.number());
         let macs: [u8; 12] = bytemuck::cast(entry.macs);
         let [a, b, c, d, e, f, g, h, i, j, k, l] = macs;
         Self {
-            place,
             key: Tuple {
                 proto: entry.proto,
                 src: socket(entry.src, entry.sport),
@@ -149,10 +137,10 @@ impl Snapshot {
     /// Every entry of both tables, in the order of their keys.
     #[must_use]
     pub fn flows(&self) -> Vec<Flow> {
-        let flows4 = self.flows4.iter().map(|(place, entry)| Flow::new(*place, entry));
-        let flows6 = self.flows6.iter().map(|(place, entry)| Flow::new(*place, entry));
+        let flows4 = self.flows4.iter().map(Flow::new);
+        let flows6 = self.flows6.iter().map(Flow::new);
         let mut flows: Vec<Flow> = flows4.chain(flows6).collect();
-        flows.sort_by_key(|flow| (flow.key, flow.place));
+        flows.sort_by_key(|flow| flow.key);
         flows
     }
 

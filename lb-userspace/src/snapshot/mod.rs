@@ -1,6 +1,6 @@
 //! What the maps hold at one moment, as plain data.
 //!
-//! Owns: the type, and the look-ups several views of it share ([`Tuple`], [`Flow`], names). A snapshot may hold only some of
+//! Owns: the type, and the look-ups several views of it share ([`Flow`], names). A snapshot may hold only some of
 //! the maps: a reader fills what it was asked for. Must not know: how maps are read, or how a view prints them.
 
 mod flow;
@@ -20,7 +20,7 @@ use lb_common::settings::Settings;
 use lb_common::slot::Slot;
 use lb_common::stats::ServiceStats;
 
-pub use flow::{Connection, Flow, Place, Tuple};
+pub use flow::{Connection, Flow, Tuple};
 pub use inventory::{Inventory, Link, MapInfo, RunningAgent};
 
 /// The maps' contents. Empty places (free backends, unused records, empty flow places) are left out.
@@ -38,16 +38,16 @@ pub struct Snapshot {
     pub slots: Vec<Slot>,
     /// `backends`, by index.
     pub backends: BTreeMap<u32, Backend>,
-    /// `flows4`, by place.
-    pub flows4: Vec<(Place, FlowEntry4)>,
-    /// `flows6`, by place.
-    pub flows6: Vec<(Place, FlowEntry6)>,
+    /// `flows4`, in any order.
+    pub flows4: Vec<FlowEntry4>,
+    /// `flows6`, in any order.
+    pub flows6: Vec<FlowEntry6>,
     /// `affinity`
     pub affinity: Vec<(AffinityKey, AffinityValue)>,
     /// `node_addrs`
     pub node_addrs: Vec<(Addr, u32)>,
-    /// `prefilter`: its words.
-    pub prefilter: Vec<u64>,
+    /// `prefilter`: the bits that are set, ascending.
+    pub prefilter: Vec<u32>,
     /// `devices`, by ifindex.
     pub devices: BTreeMap<u32, Device>,
     /// `service_stats`, summed over the CPUs, by service port.

@@ -3,6 +3,7 @@
 //! One record an entry: fields in a fixed order, names joined in where a number stands for something with a name. The same
 //! records are the expectation of scenario tests.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write as _};
 use std::net::{IpAddr, SocketAddr};
 
@@ -153,7 +154,7 @@ pub const ALL: &[RawMap] = &[
     },
     RawMap {
         name: maps::PREFILTER,
-        needs: &[maps::PREFILTER],
+        needs: &[maps::PREFILTER, maps::FRONTENDS, maps::BACKENDS],
         records: prefilter,
     },
     RawMap {
@@ -373,8 +374,6 @@ fn flow_entry(snapshot: &Snapshot, flow: &Flow) -> Record {
         .with("mirrorHook", flows::hook(class_of(flow.mirror)))
         .with("mirrorForward", flows::forward(forward_of(flow.mirror)))
         .with("sequence", flow.seq)
-        .with("bucket", flow.place.bucket)
-        .with("way", flow.place.way)
         .maybe(
             "service",
             backend.map(|backend| snapshot.service_name(backend.service)),
@@ -415,15 +414,22 @@ fn node_addrs(snapshot: &Snapshot) -> Vec<Record> {
     addresses.into_iter().map(one).collect()
 }
 
+/// Bits with the addresses that set them; one without waits for the last flow that needs it.
 fn prefilter(snapshot: &Snapshot) -> Vec<Record> {
-    let words = snapshot
-        .prefilter
-        .iter()
-        .enumerate()
-        .filter(|(_, word)| **word != 0);
-    let one =
-        |(index, word): (usize, &u64)| record().with("index", index).with("bits", format!("{word:016x}"));
-    words.map(one).collect()
+    let frontends = snapshot.frontends.iter().map(|(key, _)| key.addr);
+    let backends = snapshot.backends.values().map(|backend| backend.addr);
+    let mut setters: BTreeMap<u32, BTreeSet<IpAddr>> = BTreeMap::new();
+    for addr in frontends.chain(backends) {
+        setters
+            .entry(lb_common::prefilter::bit(addr))
+            .or_default()
+            .insert(addr.to_ip());
+    }
+    let record = |&bit: &u32| {
+        let addresses = setters.remove(&bit).unwrap_or_default();
+        record().with("bit", bit).with("addresses", strings(addresses))
+    };
+    snapshot.prefilter.iter().map(record).collect()
 }
 
 fn device_entries(snapshot: &Snapshot) -> Vec<Record> {
@@ -508,7 +514,7 @@ fn names(snapshot: &Snapshot) -> Vec<Record> {
     records.collect()
 }
 
-fn locks(held: &std::collections::BTreeMap<u32, u32>) -> Vec<Record> {
+fn locks(held: &BTreeMap<u32, u32>) -> Vec<Record> {
     held.iter()
         .map(|(&bucket, &word)| record().with("bucket", bucket).with("word", word))
         .collect()
@@ -536,10 +542,7 @@ fn reject_tokens(snapshot: &Snapshot) -> Vec<Record> {
 
 type StageNames = (Stage, &'static str, &'static str);
 
-fn stages(
-    programs: &std::collections::BTreeMap<u32, u32>,
-    name: fn(StageNames) -> &'static str,
-) -> Vec<Record> {
+fn stages(programs: &BTreeMap<u32, u32>, name: fn(StageNames) -> &'static str) -> Vec<Record> {
     let records = Stage::ALL.into_iter().filter_map(|stage| {
         let index = stage.0 as u32;
         let program = programs.get(&index)?;

@@ -18,6 +18,7 @@ use lb_common::lifetime::{Timeouts, seen};
 use lb_common::name::{Name, TEXT_LEN};
 use lb_common::node_addr::NODE_PORTS;
 use lb_common::port::Port;
+use lb_common::prefilter;
 use lb_common::protocol::{TCP, UDP};
 use lb_common::reason::Reason;
 use lb_common::service::{ServiceRecord, SlotRange, flags};
@@ -26,7 +27,7 @@ use lb_common::stats::ServiceStats;
 
 use super::{Scope, affinity, backends, devices, flows, raw, services, status};
 use crate::cli::output::{Format, Row, render};
-use crate::snapshot::{Inventory, Link, MapInfo, Place, RunningAgent, Snapshot};
+use crate::snapshot::{Inventory, Link, MapInfo, RunningAgent, Snapshot};
 
 const WEB: u32 = 1;
 const DNS: u32 = 2;
@@ -75,7 +76,7 @@ fn backend(address: &str, port: u16, proto: u8, service: u32, flags: u8) -> Back
 }
 
 /// A TCP connection 198.51.100.7:40000 → 10.96.0.10:80 → 10.0.1.2:8080 through a node that rewrites the source.
-fn tcp_flows() -> Vec<(Place, FlowEntry4)> {
+fn tcp_flows() -> Vec<FlowEntry4> {
     let forward = FlowEntry4 {
         src: addr4("198.51.100.7"),
         dst: addr4("10.96.0.10"),
@@ -119,12 +120,11 @@ fn tcp_flows() -> Vec<(Place, FlowEntry4)> {
         generation: 2,
         ..forward
     };
-    let at = |bucket, way| Place { bucket, way };
-    vec![(at(9, 0), reply), (at(7, 1), stale), (at(3, 0), forward)]
+    vec![reply, stale, forward]
 }
 
 /// A DNS query over IPv6 from a pod, unanswered.
-fn udp_flows() -> Vec<(Place, FlowEntry6)> {
+fn udp_flows() -> Vec<FlowEntry6> {
     let query = FlowEntry6 {
         src: addr6("fd00:1::9"),
         dst: addr6("fd00:96::a"),
@@ -141,7 +141,7 @@ fn udp_flows() -> Vec<(Place, FlowEntry6)> {
         kind: kind(HookClass::PodIngress, Forward::Stack, false),
         ..FlowEntry6::zeroed()
     };
-    vec![(Place { bucket: 1, way: 0 }, query)]
+    vec![query]
 }
 
 fn node() -> Snapshot {
@@ -244,7 +244,11 @@ fn node() -> Snapshot {
             ),
         ],
         node_addrs: vec![(addr("192.0.2.1"), NODE_PORTS), (addr("10.0.0.1"), 0)],
-        prefilter: vec![0, 0x8000_0000_0000_0001, 0],
+        prefilter: vec![
+            7,
+            prefilter::bit(addr("10.96.0.10")),
+            prefilter::bit(addr("fd00:1::53")),
+        ],
         devices: [
             (
                 2,

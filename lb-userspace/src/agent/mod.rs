@@ -1,0 +1,8 @@
+//! The agent: from the source's updates and the node's changes to the maps.
+//!
+//! Owns: the order of events, which pure parts decide. Must not know: what a rule of Services means (`plan`), what a map entry
+//! is (`reconcile`), how programs are attached (`dataplane`).
+
+pub mod cluster;
+pub mod conflicts;
+pub mod running;
