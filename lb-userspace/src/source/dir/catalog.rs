@@ -131,7 +131,13 @@ impl Candidate {
     }
 
     fn locate(&self, problem: Problem) -> LocatedProblem {
-        let line = self.tree.line_of(&problem.field);
+        let spec = self.tree.get("spec");
+        let has_list = spec.is_some_and(|spec| spec.get("clusterIPs").is_some());
+        // The API server speaks of the list even where the manifest has the single field.
+        let line = match problem.field.strip_prefix("spec.clusterIPs") {
+            Some(_) if !has_list => self.tree.line_of("spec.clusterIP"),
+            _ => self.tree.line_of(&problem.field),
+        };
         LocatedProblem {
             location: Location {
                 file: self.location.file.clone(),
