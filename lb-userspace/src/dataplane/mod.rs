@@ -12,7 +12,7 @@
 //! | `mapped`, `flows` | maps in memory; whole flow entries out of memory that packets write |
 //! | `maps`, `typed` | maps through system calls |
 //! | `service_maps` | the reconciler's trait over the real maps; the node's addresses |
-//! | `reader` | everything read-only, with no agent needed |
+//! | `reader`, `inner` | everything read-only, with no agent needed |
 //! | `cleanup` | removing all of it |
 //! | `jiffies`, `kernel`, `log`, `syscall` | ticks, versions, the programs' log, the one raw command |
 
@@ -22,6 +22,7 @@ mod cleanup;
 mod declared;
 mod error;
 mod flows;
+mod inner;
 mod jiffies;
 mod kernel;
 mod links;

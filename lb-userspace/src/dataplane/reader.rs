@@ -36,7 +36,7 @@ use super::typed::AsPod;
 /// The pinned maps of an installation.
 #[derive(Clone, Debug)]
 pub struct Reader {
-    pins: Pins,
+    pub(super) pins: Pins,
 }
 
 impl Reader {
@@ -251,7 +251,11 @@ impl Reader {
     }
 
     /// The entries of an array that `keep` wants, through memory where the map offers it.
-    fn array<T: Pod>(&self, name: &str, keep: impl Fn(&T) -> bool) -> Result<Vec<(u32, T)>, DataplaneError> {
+    pub(super) fn array<T: Pod>(
+        &self,
+        name: &str,
+        keep: impl Fn(&T) -> bool,
+    ) -> Result<Vec<(u32, T)>, DataplaneError> {
         let map = open_data(&self.pins, name)?;
         let info = map.info().map_err(DataplaneError::map(name))?;
         if info.map_flags() & MMAPABLE != 0 {
