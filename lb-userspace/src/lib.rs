@@ -2,8 +2,10 @@
 
 pub mod agent;
 pub mod cli;
+pub mod config;
 pub mod dataplane;
 pub mod model;
+pub mod node;
 pub mod plan;
 pub mod reconcile;
 pub mod snapshot;
