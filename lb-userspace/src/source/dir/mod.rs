@@ -41,6 +41,8 @@ use crate::source::Report;
 
 /// Catches what notifications miss: files behind symlinks, file systems without notifications.
 const RESCAN: Duration = Duration::from_secs(2);
+/// A file written less than this ago may not be complete yet.
+const SETTLE: Duration = Duration::from_millis(50);
 /// Batches that may wait for the agent before the source waits too.
 const BATCHES: usize = 16;
 
@@ -90,7 +92,7 @@ pub struct Source {
 /// The path or the state cannot be read at the start. Later the source keeps what it has and says so.
 pub fn spawn(config: Config, cancel: CancellationToken) -> Result<Source, DirError> {
     let watch = DirWatch::new(&config.path)?;
-    let session = Session::open(config)?;
+    let session = Session::open(config, SETTLE)?;
     let (updates, updates_receiver) = mpsc::channel(BATCHES);
     let (report, report_receiver) = latest::channel(Report::default());
     let work = follow(session, watch, updates, report);
@@ -108,7 +110,7 @@ pub fn spawn(config: Config, cancel: CancellationToken) -> Result<Source, DirErr
 /// # Errors
 /// The path or the state cannot be read.
 pub fn check(config: Config) -> Result<Report, DirError> {
-    Session::open(config)?.check()
+    Session::open(config, Duration::ZERO)?.check()
 }
 
 async fn follow(
@@ -131,7 +133,9 @@ async fn follow(
                 return;
             }
         }
-        watch.changed(RESCAN).await;
+        watch
+            .changed(if session.is_settling() { SETTLE } else { RESCAN })
+            .await;
         watch.renew();
     }
 }

@@ -7,12 +7,16 @@ use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use super::decode::{self, DecodedFile};
 
 const EXTENSIONS: [&str; 3] = ["yaml", "yml", "json"];
 /// Far more than a hand-written manifest, far less than memory.
 const MAX_BYTES: u64 = 64 << 20;
+
+/// A file that is being written all the time is read after so many looks all the same.
+const MAX_DEFERRALS: u32 = 20;
 
 /// A file's objects, or why it could not be read.
 pub(super) type Scanned = Result<DecodedFile, String>;
@@ -21,8 +25,12 @@ pub(super) type Scanned = Result<DecodedFile, String>;
 #[derive(Debug)]
 pub(super) struct Scanner {
     path: PathBuf,
+    /// A file younger than this may be half written: half a Service is a valid one that says something else.
+    settle: Duration,
     stamps: BTreeMap<PathBuf, Stamp>,
     files: BTreeMap<PathBuf, Scanned>,
+    /// Files left for later, and how often.
+    deferred: BTreeMap<PathBuf, u32>,
 }
 
 /// What changes whenever a file does; a swapped symlink shows as another inode.
@@ -48,12 +56,19 @@ impl Stamp {
 }
 
 impl Scanner {
-    pub(super) fn new(path: PathBuf) -> Self {
+    pub(super) fn new(path: PathBuf, settle: Duration) -> Self {
         Self {
             path,
+            settle,
             stamps: BTreeMap::new(),
             files: BTreeMap::new(),
+            deferred: BTreeMap::new(),
         }
+    }
+
+    /// Whether a file was left for a look in a moment.
+    pub(super) fn is_settling(&self) -> bool {
+        !self.deferred.is_empty()
     }
 
     /// The files as last seen, in order of their names.
@@ -64,6 +79,7 @@ impl Scanner {
     /// Looks again; says whether anything is different.
     pub(super) fn scan(&mut self) -> io::Result<bool> {
         let mut stamps = BTreeMap::new();
+        let mut deferred = BTreeMap::new();
         let mut changed = false;
         for path in list(&self.path)? {
             // A file that vanished since it was listed is not there; a dangling link never was.
@@ -74,17 +90,34 @@ impl Scanner {
                 continue;
             }
             let stamp = Stamp::of(&metadata);
-            if self.stamps.get(&path) != Some(&stamp) {
-                self.files.insert(path.clone(), read(&path, metadata.len()));
-                changed = true;
+            let old = self.stamps.get(&path).copied();
+            if old == Some(stamp) {
+                stamps.insert(path, stamp);
+                continue;
             }
+            let times = self.deferred.get(&path).copied().unwrap_or_default();
+            if times < MAX_DEFERRALS && age(&metadata).is_some_and(|age| age < self.settle) {
+                // The old stamp makes the next look find it changed again.
+                stamps.extend(old.map(|old| (path.clone(), old)));
+                deferred.insert(path, times + 1);
+                continue;
+            }
+            self.files.insert(path.clone(), read(&path, metadata.len()));
             stamps.insert(path, stamp);
+            changed = true;
         }
+        let known = self.files.len();
         self.files.retain(|path, _| stamps.contains_key(path));
-        changed |= stamps.len() != self.stamps.len();
+        changed |= self.files.len() != known;
         self.stamps = stamps;
+        self.deferred = deferred;
         Ok(changed)
     }
+}
+
+/// How long ago the file was written; nothing when its time is in the future.
+fn age(metadata: &Metadata) -> Option<Duration> {
+    SystemTime::now().duration_since(metadata.modified().ok()?).ok()
 }
 
 fn list(path: &Path) -> io::Result<Vec<PathBuf>> {
@@ -143,7 +176,7 @@ mod tests {
     fn a_scan_notices_new_changed_and_deleted_files_and_nothing_else() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("a.yaml");
-        let mut scanner = Scanner::new(directory.path().to_owned());
+        let mut scanner = Scanner::new(directory.path().to_owned(), Duration::ZERO);
         assert!(!scanner.scan().unwrap());
         fs::write(&file, "kind: A").unwrap();
         assert!(scanner.scan().unwrap());
@@ -158,5 +191,36 @@ mod tests {
         fs::remove_file(&file).unwrap();
         assert!(scanner.scan().unwrap());
         assert_eq!(scanner.files().len(), 1);
+    }
+
+    #[test]
+    fn a_file_that_is_being_written_is_left_for_later() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("a.yaml");
+        let mut scanner = Scanner::new(directory.path().to_owned(), Duration::from_secs(3600));
+        let write = |text: &str, age: u64| {
+            fs::write(&file, text).unwrap();
+            let time = SystemTime::now() - Duration::from_secs(age);
+            fs::File::options()
+                .append(true)
+                .open(&file)
+                .unwrap()
+                .set_modified(time)
+                .unwrap();
+        };
+        write("kind: A", 7200);
+        assert!(scanner.scan().unwrap() && !scanner.is_settling());
+        write("", 0);
+        assert!(!scanner.scan().unwrap() && scanner.is_settling());
+        assert_eq!(
+            scanner.files()[&file].as_ref().unwrap().objects.len(),
+            1,
+            "the old content still counts"
+        );
+        write("kind: A\n---\nkind: B", 7200);
+        assert!(scanner.scan().unwrap() && !scanner.is_settling());
+        write("kind: A", 0);
+        let looks = (0..).take_while(|_| !scanner.scan().unwrap()).take(100).count();
+        assert_eq!(looks, 20, "a file that never settles is read in the end");
     }
 }

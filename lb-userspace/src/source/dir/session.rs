@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::allocate::{Allocations, Allocator};
 use super::catalog::Catalog;
@@ -33,7 +33,8 @@ pub(super) struct Session {
 
 impl Session {
     /// Reads the state and checks the path, so that a wrong one is an error and not an empty cluster.
-    pub(super) fn open(config: Config) -> Result<Self, DirError> {
+    /// Files younger than `settle` are left for a later look.
+    pub(super) fn open(config: Config, settle: Duration) -> Result<Self, DirError> {
         let Config {
             path,
             ranges,
@@ -50,7 +51,7 @@ impl Session {
             .transpose()?
             .unwrap_or_default();
         Ok(Self {
-            scanner: Scanner::new(path.clone()),
+            scanner: Scanner::new(path.clone(), settle),
             path,
             ranges,
             state,
@@ -74,7 +75,8 @@ impl Session {
                 return None;
             }
         }
-        if !self.pending {
+        // The first list must be whole.
+        if !self.pending || (!self.started && self.scanner.is_settling()) {
             return None;
         }
         match self.work() {
@@ -92,6 +94,11 @@ impl Session {
                 None
             }
         }
+    }
+
+    /// Whether a file should be looked at again in a moment.
+    pub(super) fn is_settling(&self) -> bool {
+        self.scanner.is_settling()
     }
 
     /// One look, nothing saved.

@@ -4,6 +4,9 @@
 //! proxy's business, or refused whole. Objects are expected as the API server stores them, defaults
 //! applied; absent optional fields are read as their defaults all the same.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
@@ -13,7 +16,7 @@ use k8s_openapi::api::core::v1;
 use k8s_openapi::api::discovery::v1 as discovery;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 
-use super::{
+use crate::model::{
     DEFAULT_AFFINITY_TIMEOUT, Endpoint, EndpointSlice, IpFamily, Node, ObjectRef, Problem, Protocol,
     Rejection, Service, ServiceKey, ServicePort, ServiceType, Skip, SliceKey, SlicePort, TOPOLOGY_ZONE_LABEL,
     TrafficPolicy, parse_ip_sloppy, parse_net_sloppy,
