@@ -11,7 +11,7 @@ pub struct MapSizes {
     pub flow_entries4: u32,
     /// Entries of `flows6`, a power of two; every connection takes two.
     pub flow_entries6: u32,
-    /// Service records.
+    /// Service ports. (Their records are written new on every change; there is room for twice as many.)
     pub services: u32,
     /// Endpoints of service ports.
     pub backends: u32,
@@ -23,9 +23,10 @@ pub struct MapSizes {
     pub affinity_entries: u32,
 }
 
-/// The part of the node's memory that the two flow tables take together.
-const FLOW_SHARE: u64 = 128;
-/// Never fewer flow entries by default: half of what conntrack allows on the smallest nodes.
+/// The part of the node's memory that the two flow tables take together: 32 MiB on a node of 8 GiB, for as many IPv4
+/// connections as kube-proxy wants conntrack to hold at least.
+const FLOW_SHARE: u64 = 256;
+/// Never fewer IPv4 flow entries by default.
 const MIN_FLOW_ENTRIES: u64 = 1 << 16;
 /// Never more by default: a million connections; who has more says so.
 const MAX_FLOW_ENTRIES: u64 = 1 << 21;
@@ -36,15 +37,16 @@ impl MapSizes {
     /// The defaults on a node with this many bytes of memory.
     #[must_use]
     pub fn for_memory(bytes: u64) -> Self {
-        let pair = (size_of::<FlowEntry4>() + size_of::<FlowEntry6>()) as u64;
-        let entries = (bytes / FLOW_SHARE / pair).clamp(MIN_FLOW_ENTRIES, MAX_FLOW_ENTRIES);
+        // Half as many for IPv6, whose entries are twice as large: the same memory for each.
+        let each = (size_of::<FlowEntry4>() + size_of::<FlowEntry6>() / 2) as u64;
+        let entries = (bytes / FLOW_SHARE / each).clamp(MIN_FLOW_ENTRIES, MAX_FLOW_ENTRIES);
         // The power of two at or below; fits because the clamp is far below u32::MAX.
-        let flow_entries = 1u32 << entries.ilog2();
+        let flow_entries4 = 1u32 << entries.ilog2();
         let shrink = if bytes < FULL_SIZE_MEMORY { 4 } else { 1 };
         Self {
-            flow_entries4: flow_entries,
-            flow_entries6: flow_entries,
-            services: 65_536 / shrink,
+            flow_entries4,
+            flow_entries6: flow_entries4 / 2,
+            services: 32_768 / shrink,
             backends: 262_144 / shrink,
             slots: 1_048_576 / shrink,
             frontends: 131_072 / shrink,
@@ -67,16 +69,15 @@ mod tests {
     #[test]
     fn flow_tables_follow_memory_within_bounds() {
         let cases = [
-            (512 << 20, 65_536, 16_384),
-            (8 << 30, 262_144, 65_536),
-            (24 << 30, 1_048_576, 65_536),
-            (1 << 40, 2_097_152, 65_536),
+            (512 << 20, 65_536, 32_768, 8_192),
+            (8 << 30, 262_144, 131_072, 32_768),
+            (24 << 30, 524_288, 262_144, 32_768),
+            (1 << 40, 2_097_152, 1_048_576, 32_768),
         ];
-        for (memory, flow_entries, services) in cases {
+        for (memory, flow_entries4, flow_entries6, services) in cases {
             let sizes = MapSizes::for_memory(memory);
-            assert_eq!(sizes.flow_entries4, flow_entries, "{memory}");
-            assert_eq!(sizes.flow_entries6, flow_entries, "{memory}");
-            assert_eq!(sizes.services, services, "{memory}");
+            let found = (sizes.flow_entries4, sizes.flow_entries6, sizes.services);
+            assert_eq!(found, (flow_entries4, flow_entries6, services), "{memory}");
         }
     }
 

@@ -1,6 +1,7 @@
 //! A range of ports, written `A-B`.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 /// Ports `first` to `last`, both included.
@@ -60,6 +61,12 @@ impl PortRange {
     #[must_use]
     pub const fn overlaps(self, other: Self) -> bool {
         self.first <= other.last && other.first <= self.last
+    }
+}
+
+impl From<PortRange> for RangeInclusive<u16> {
+    fn from(range: PortRange) -> Self {
+        range.first..=range.last
     }
 }
 

@@ -390,6 +390,33 @@ fn a_file_that_cannot_be_read_is_named() {
     );
 }
 
+/// clap checks here that no two flags collide and that every help text can be made.
+#[test]
+fn the_flags_are_those_of_the_manual() {
+    use clap::CommandFactory;
+
+    Command::command().debug_assert();
+    let help = Command::command().render_long_help().to_string();
+    for flag in [
+        "--config",
+        "--source",
+        "--hostname-override",
+        "--devices",
+        "--pod-devices",
+        "--xdp-mode",
+        "--bpffs",
+        "--cluster-cidr",
+        "--nodeport-addresses",
+        "--service-cluster-ip-range",
+        "--service-node-port-range",
+        "--lb-ip-range",
+        "--state-dir",
+        "--datapath-trace",
+    ] {
+        assert!(help.contains(&format!("{flag} <")), "{flag} is not in\n{help}");
+    }
+}
+
 #[test]
 fn flags_with_impossible_values_are_refused_by_name() {
     for argument in [
