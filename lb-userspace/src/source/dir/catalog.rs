@@ -6,18 +6,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use k8s_openapi::api::core::v1;
-use k8s_openapi::api::discovery::v1 as discovery;
-
 use super::allocate::{Allocator, requested_ips};
 use super::decode::{Content, Decoded};
 use super::scan::Scanned;
 use super::tree::Tree;
-use super::{defaults, mirror, validate};
-use crate::model::parse::{self, Parsed};
-use crate::model::{
-    EndpointSlice, Node, ObjectRef, Problem, Rejection, Service, ServiceKey, SliceKey, Update,
-};
+use super::verdict::{self, Verdict};
+use super::world::{InForce, World, service_ref};
+use crate::model::{ObjectRef, Problem, ServiceKey, Update};
 use crate::source::{Entry, LocatedProblem, Location, Outcome, Report};
 
 /// What is in force, and what was delivered.
@@ -25,32 +20,6 @@ use crate::source::{Entry, LocatedProblem, Location, Outcome, Report};
 pub(super) struct Catalog {
     in_force: BTreeMap<ObjectRef, InForce>,
     delivered: World,
-}
-
-#[derive(Clone, Debug)]
-struct InForce {
-    file: PathBuf,
-    value: Value,
-}
-
-#[derive(Clone, Debug)]
-enum Value {
-    Service {
-        /// Absent when the proxy has nothing to do with it.
-        service: Option<Box<Service>>,
-        has_selector: bool,
-    },
-    EndpointSlice(Option<EndpointSlice>),
-    /// Kept as it is: whether it counts depends on its Service.
-    Endpoints(Box<v1::Endpoints>),
-    Node(Node),
-}
-
-#[derive(Debug, Default)]
-struct World {
-    services: BTreeMap<ServiceKey, Service>,
-    slices: BTreeMap<SliceKey, EndpointSlice>,
-    nodes: BTreeMap<String, Node>,
 }
 
 impl Catalog {
@@ -64,7 +33,8 @@ impl Catalog {
         let mut pass = Pass {
             previous: &self.in_force,
             next: BTreeMap::new(),
-            seen: BTreeMap::new(),
+            mentioned: BTreeSet::new(),
+            settled: BTreeMap::new(),
             entries: Vec::new(),
         };
         let (candidates, is_complete) = pass.collect(files);
@@ -73,7 +43,7 @@ impl Catalog {
             let gone: Vec<ServiceKey> = allocator
                 .held()
                 .keys()
-                .filter(|key| !pass.seen.contains_key(&service_ref(key)))
+                .filter(|key| !pass.mentioned.contains(&service_ref(key)))
                 .cloned()
                 .collect();
             for key in gone {
@@ -149,10 +119,17 @@ impl Candidate {
 }
 
 /// One look at all files.
+///
+/// An object that stands in several places is the first good one of them, in the order of files and lines. A
+/// refused version keeps the place of the version it was to replace, if that came from the same file; an object
+/// whose every version is refused keeps its last good one.
 struct Pass<'a> {
     previous: &'a BTreeMap<ObjectRef, InForce>,
     next: BTreeMap<ObjectRef, InForce>,
-    seen: BTreeMap<ObjectRef, Location>,
+    /// Every object that any file names, good or not.
+    mentioned: BTreeSet<ObjectRef>,
+    /// Where the version in `next` stands, for the objects that have one.
+    settled: BTreeMap<ObjectRef, Location>,
     entries: Vec<Entry>,
 }
 
@@ -181,7 +158,7 @@ impl Pass<'_> {
             }
         }
         for (object, old) in self.previous.iter().filter(|(_, old)| broken.contains(&old.file)) {
-            if !self.seen.contains_key(object) {
+            if !self.mentioned.contains(object) {
                 self.next.insert(object.clone(), old.clone());
             }
         }
@@ -221,31 +198,7 @@ impl Pass<'_> {
             self.report(location, object, Outcome::Skipped(reason), Vec::new());
             return None;
         }
-        let at = |line| Location {
-            file: path.to_owned(),
-            line,
-        };
-        if let Some(first) = self.seen.get(&object) {
-            let words = format!(
-                "{}s {:?} already exists ({first})",
-                object.kind.to_lowercase(),
-                object.name
-            );
-            let location_of_name = at(decoded.tree.line_of("metadata.name"));
-            let problem = LocatedProblem {
-                location: location_of_name,
-                problem: Problem::new("", words),
-            };
-            let outcome = Outcome::Refused {
-                problems: vec![problem],
-                kept: false,
-            };
-            self.report(location, object, outcome, Vec::new());
-            return None;
-        }
-        if !object.name.is_empty() {
-            self.seen.insert(object.clone(), location.clone());
-        }
+        self.mentioned.insert(object.clone());
         match &decoded.content {
             Ok(content) => Some(Candidate {
                 location,
@@ -254,87 +207,125 @@ impl Pass<'_> {
                 content: content.clone(),
             }),
             Err(problems) => {
-                let problems = problems.iter().map(|(line, problem)| LocatedProblem {
-                    location: at(*line),
+                let located = problems.iter().map(|(line, problem)| LocatedProblem {
+                    location: Location {
+                        file: path.to_owned(),
+                        line: *line,
+                    },
                     problem: problem.clone(),
                 });
-                self.refuse(location, object, problems.collect());
+                self.refuse(location, object, located.collect());
                 None
             }
         }
     }
 
     fn judge(&mut self, mut candidates: Vec<Candidate>, allocator: &mut Allocator, now: i64) {
-        candidates.sort_by_key(|candidate| candidate.rank(allocator));
-        for candidate in candidates {
-            let verdict = match &candidate.content {
-                Content::Service(object) => service((**object).clone(), allocator, now),
-                Content::EndpointSlice(object) => endpoint_slice((**object).clone()),
-                Content::Endpoints(object) => self.endpoints((**object).clone()),
-                Content::Node(object) => node(object),
-                Content::Other => continue,
+        let mut ranks: BTreeMap<ObjectRef, u8> = BTreeMap::new();
+        for candidate in &candidates {
+            let rank = candidate.rank(allocator);
+            let best = ranks.entry(candidate.object.clone()).or_insert(rank);
+            *best = rank.min(*best);
+        }
+        // Stable, so that versions of one object stay in the order of files and lines.
+        candidates.sort_by_key(|candidate| ranks.get(&candidate.object).copied());
+        let (endpoints, others): (Vec<_>, Vec<_>) = candidates
+            .into_iter()
+            .partition(|candidate| matches!(candidate.content, Content::Endpoints(_)));
+        for candidate in others {
+            self.settle(candidate, allocator, now);
+        }
+        // `Endpoints` need to know every Service, also those that are kept.
+        self.keep_the_rest();
+        for candidate in endpoints {
+            self.settle(candidate, allocator, now);
+        }
+        self.keep_the_rest();
+    }
+
+    fn settle(&mut self, candidate: Candidate, allocator: &mut Allocator, now: i64) {
+        if let Some(first) = self.settled.get(&candidate.object) {
+            let ObjectRef { kind, name, .. } = &candidate.object;
+            let plural = kind.to_lowercase() + if kind.ends_with('s') { "" } else { "s" };
+            let words = format!("{plural} {name:?} already exists ({first})");
+            let line = candidate.tree.line_of("metadata.name");
+            let location = Location {
+                file: candidate.location.file.clone(),
+                line,
             };
-            match verdict {
-                Ok(Verdict {
-                    value,
-                    outcome,
-                    warnings,
-                }) => {
-                    let warnings = warnings
-                        .into_iter()
-                        .map(|problem| candidate.locate(problem))
-                        .collect();
-                    let file = candidate.location.file.clone();
-                    self.next
-                        .insert(candidate.object.clone(), InForce { file, value });
-                    self.report(candidate.location, candidate.object, outcome, warnings);
-                }
-                Err(problems) => {
-                    let problems = problems
-                        .into_iter()
-                        .map(|problem| candidate.locate(problem))
-                        .collect();
-                    self.refuse(candidate.location, candidate.object, problems);
-                }
+            let problems = vec![LocatedProblem {
+                location,
+                problem: Problem::new("", words),
+            }];
+            let outcome = Outcome::Refused {
+                problems,
+                kept: false,
+            };
+            self.report(candidate.location, candidate.object, outcome, Vec::new());
+            return;
+        }
+        let judged = match &candidate.content {
+            Content::Service(object) => verdict::service((**object).clone(), allocator, now),
+            Content::EndpointSlice(object) => verdict::endpoint_slice((**object).clone()),
+            Content::Endpoints(object) => verdict::endpoints((**object).clone(), &self.next),
+            Content::Node(object) => verdict::node(object),
+            Content::Other => return,
+        };
+        match judged {
+            Ok(Verdict {
+                value,
+                outcome,
+                warnings,
+            }) => {
+                let warnings = warnings
+                    .into_iter()
+                    .map(|problem| candidate.locate(problem))
+                    .collect();
+                let file = candidate.location.file.clone();
+                self.next
+                    .insert(candidate.object.clone(), InForce { file, value });
+                self.settled
+                    .insert(candidate.object.clone(), candidate.location.clone());
+                self.report(candidate.location, candidate.object, outcome, warnings);
+            }
+            Err(problems) => {
+                let problems = problems
+                    .into_iter()
+                    .map(|problem| candidate.locate(problem))
+                    .collect();
+                self.refuse(candidate.location, candidate.object, problems);
             }
         }
     }
 
-    fn endpoints(&self, mut object: v1::Endpoints) -> Result<Verdict, Vec<Problem>> {
-        defaults::endpoints(&mut object);
-        let problems = validate::endpoints(&object);
-        if !problems.is_empty() {
-            return Err(problems);
-        }
-        let (outcome, warnings) = match mirrored(&object, &self.next) {
-            Ok((service, slices)) => (
-                Outcome::Endpoints(service, slices),
-                mirror::warning(&object).into_iter().collect(),
-            ),
-            Err(reason) => (Outcome::Skipped(reason), Vec::new()),
+    /// Refuses an object whole; its earlier version, if this was to replace it, stays in force.
+    fn refuse(&mut self, location: Location, object: ObjectRef, problems: Vec<LocatedProblem>) {
+        let old = self.previous.get(&object).filter(|old| old.file == location.file);
+        let kept = match old {
+            Some(old) if !self.settled.contains_key(&object) => {
+                self.next.insert(object.clone(), old.clone());
+                self.settled.insert(object.clone(), location.clone());
+                true
+            }
+            _ => false,
         };
-        Ok(Verdict {
-            value: Value::Endpoints(Box::new(object)),
-            outcome,
-            warnings,
-        })
+        self.report(location, object, Outcome::Refused { problems, kept }, Vec::new());
     }
 
-    /// Refuses an object whole; its earlier version stays in force.
-    fn refuse(&mut self, location: Location, object: ObjectRef, problems: Vec<LocatedProblem>) {
-        let old = self.previous.get(&object);
-        if let Some(old) = old {
-            self.next.insert(object.clone(), old.clone());
+    /// Objects that are named, but only by refused versions in other files than before.
+    fn keep_the_rest(&mut self) {
+        for entry in &mut self.entries {
+            let (Some(object), Outcome::Refused { kept, .. }) = (&entry.object, &mut entry.outcome) else {
+                continue;
+            };
+            if let Some(old) = self.previous.get(object)
+                && !self.next.contains_key(object)
+            {
+                self.next.insert(object.clone(), old.clone());
+                self.settled.insert(object.clone(), entry.location.clone());
+                *kept = true;
+            }
         }
-        self.report(
-            location,
-            object,
-            Outcome::Refused {
-                problems,
-                kept: old.is_some(),
-            },
-            Vec::new(),
-        );
     }
 
     fn report(
@@ -351,176 +342,4 @@ impl Pass<'_> {
             warnings,
         });
     }
-}
-
-struct Verdict {
-    value: Value,
-    outcome: Outcome,
-    warnings: Vec<Problem>,
-}
-
-fn service(mut object: v1::Service, allocator: &mut Allocator, now: i64) -> Result<Verdict, Vec<Problem>> {
-    defaults::service(&mut object);
-    let problems = validate::service(&object);
-    if !problems.is_empty() {
-        return Err(problems);
-    }
-    let has_selector = object
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.selector.as_ref())
-        .is_some_and(|map| !map.is_empty());
-    let mut warnings = allocator.admit(&mut object, now)?;
-    let (service, outcome) = match parse::service(&object).map_err(problems_of)? {
-        Parsed::Accepted {
-            value,
-            warnings: more,
-        } => {
-            warnings.extend(more);
-            (Some(Box::new(value.clone())), Outcome::Service(Box::new(value)))
-        }
-        Parsed::Skipped(skip) => (None, Outcome::Skipped(skip.to_string())),
-    };
-    Ok(Verdict {
-        value: Value::Service {
-            service,
-            has_selector,
-        },
-        outcome,
-        warnings,
-    })
-}
-
-fn endpoint_slice(mut object: discovery::EndpointSlice) -> Result<Verdict, Vec<Problem>> {
-    defaults::endpoint_slice(&mut object);
-    let problems = validate::endpoint_slice(&object);
-    if !problems.is_empty() {
-        return Err(problems);
-    }
-    Ok(match parse::endpoint_slice(&object).map_err(problems_of)? {
-        Parsed::Accepted { value, warnings } => Verdict {
-            value: Value::EndpointSlice(Some(value.clone())),
-            outcome: Outcome::EndpointSlice(value),
-            warnings,
-        },
-        Parsed::Skipped(skip) => Verdict {
-            value: Value::EndpointSlice(None),
-            outcome: Outcome::Skipped(skip.to_string()),
-            warnings: Vec::new(),
-        },
-    })
-}
-
-fn node(object: &v1::Node) -> Result<Verdict, Vec<Problem>> {
-    match parse::node(object).map_err(problems_of)? {
-        Parsed::Accepted { value, warnings } => Ok(Verdict {
-            value: Value::Node(value.clone()),
-            outcome: Outcome::Node(value),
-            warnings,
-        }),
-        Parsed::Skipped(skip) => Err(vec![Problem::new("", skip.to_string())]),
-    }
-}
-
-fn problems_of(rejection: Rejection) -> Vec<Problem> {
-    rejection.problems
-}
-
-fn service_ref(key: &ServiceKey) -> ObjectRef {
-    ObjectRef::new("Service", key.namespace.clone(), key.name.clone())
-}
-
-/// The slices an `Endpoints` object stands for, or why it stands for none.
-fn mirrored(
-    object: &v1::Endpoints,
-    objects: &BTreeMap<ObjectRef, InForce>,
-) -> Result<(ServiceKey, Vec<EndpointSlice>), String> {
-    if let Some(reason) = mirror::left_alone(object) {
-        return Err(reason);
-    }
-    let metadata = &object.metadata;
-    let key = ServiceKey::new(
-        metadata.namespace.clone().unwrap_or_default(),
-        metadata.name.clone().unwrap_or_default(),
-    );
-    match objects.get(&service_ref(&key)).map(|in_force| &in_force.value) {
-        Some(Value::Service {
-            has_selector: true, ..
-        }) => Err(format!(
-            "Service {key} has a selector, so its endpoints come from EndpointSlices"
-        )),
-        Some(Value::Service { service: None, .. }) => Err(format!("Service {key} is not served")),
-        Some(_) => {
-            let slices =
-                mirror::slices(object)
-                    .into_iter()
-                    .filter_map(|slice| match parse::endpoint_slice(&slice) {
-                        Ok(Parsed::Accepted { value, .. }) => Some(value),
-                        // The object was validated, and the label is ours.
-                        Ok(Parsed::Skipped(_)) | Err(_) => None,
-                    });
-            Ok((key, slices.collect()))
-        }
-        None => Err(format!("there is no Service {key}")),
-    }
-}
-
-impl World {
-    fn of(objects: &BTreeMap<ObjectRef, InForce>) -> Self {
-        let mut world = Self::default();
-        for in_force in objects.values() {
-            match &in_force.value {
-                Value::Service { service, .. } => {
-                    world.services.extend(
-                        service
-                            .iter()
-                            .map(|service| (service.key.clone(), (**service).clone())),
-                    );
-                }
-                Value::EndpointSlice(slice) => {
-                    world
-                        .slices
-                        .extend(slice.iter().map(|slice| (slice.key.clone(), slice.clone())));
-                }
-                Value::Endpoints(object) => {
-                    let slices = mirrored(object, objects)
-                        .map(|(_, slices)| slices)
-                        .unwrap_or_default();
-                    world
-                        .slices
-                        .extend(slices.into_iter().map(|slice| (slice.key.clone(), slice)));
-                }
-                Value::Node(node) => {
-                    world.nodes.insert(node.name.clone(), node.clone());
-                }
-            }
-        }
-        world
-    }
-
-    /// What turns this world into `next`: endpoints before the Services that use them, and the other way round
-    /// on removal, so that no batch ever leaves a Service without the endpoints it had and will have.
-    fn difference(&self, next: &Self) -> Vec<Update> {
-        let mut updates = Vec::new();
-        updates.extend(applied(&self.nodes, &next.nodes).map(Update::NodeApplied));
-        updates.extend(applied(&self.slices, &next.slices).map(Update::SliceApplied));
-        updates.extend(applied(&self.services, &next.services).map(Update::ServiceApplied));
-        updates.extend(deleted(&self.services, &next.services).map(Update::ServiceDeleted));
-        updates.extend(deleted(&self.slices, &next.slices).map(Update::SliceDeleted));
-        updates.extend(deleted(&self.nodes, &next.nodes).map(Update::NodeDeleted));
-        updates
-    }
-}
-
-fn applied<K: Ord, V: Clone + PartialEq>(
-    old: &BTreeMap<K, V>,
-    new: &BTreeMap<K, V>,
-) -> impl Iterator<Item = V> {
-    new.iter()
-        .filter(|(key, value)| old.get(key) != Some(value))
-        .map(|(_, value)| value.clone())
-}
-
-fn deleted<K: Ord + Clone, V>(old: &BTreeMap<K, V>, new: &BTreeMap<K, V>) -> impl Iterator<Item = K> {
-    old.keys().filter(|key| !new.contains_key(key)).cloned()
 }

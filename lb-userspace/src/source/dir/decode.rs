@@ -99,6 +99,8 @@ fn object(tree: Tree) -> Decoded {
     };
     let content = if kind.is_empty() {
         Err(vec![(tree.line, Problem::required("kind"))])
+    } else if version.is_empty() {
+        Err(vec![(tree.line, Problem::required("apiVersion"))])
     } else if version != group_version && same_group(&version, group_version) {
         let words = format!("no matches for kind {kind:?} in version {version:?}, only in {group_version:?}");
         Err(vec![(
@@ -239,6 +241,10 @@ mod tests {
         assert_eq!(
             problems("apiVersion: v1\nmetadata: {name: a}\n"),
             ["1: kind: Required value"]
+        );
+        assert_eq!(
+            problems("kind: Service\nmetadata: {name: a}\n"),
+            ["1: apiVersion: Required value"]
         );
     }
 

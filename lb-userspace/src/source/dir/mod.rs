@@ -22,7 +22,9 @@ mod state;
 mod tests;
 mod tree;
 mod validate;
+mod verdict;
 mod watch;
+mod world;
 
 use std::io;
 use std::path::PathBuf;

@@ -342,6 +342,38 @@ fn an_object_that_stands_twice_counts_once() {
     );
 }
 
+/// A tutorial's directory: the first version asks for an address the cluster does not have.
+#[test]
+fn the_first_good_version_of_an_object_counts() {
+    let mut cluster = Cluster::dual_stack();
+    let good = manifest("web", "{ports: [{port: 81}]}");
+    cluster.write(
+        "a.yaml",
+        &manifest("web", "{ports: [{port: 80}], clusterIP: 10.0.0.1}"),
+    );
+    let (updates, report) = cluster.write("b.yaml", &good);
+    assert_eq!(only_service(&updates).ports[0].port, 81);
+    assert_eq!(report.refused(), 1, "{report}");
+    // A broken edit of the version in force does not put another file's version in its place.
+    cluster.write("c.yaml", &manifest("web", "{ports: [{port: 82}]}"));
+    let (updates, report) = cluster.write("b.yaml", &manifest("web", "{ports: [{port: 0}]}"));
+    assert_eq!(updates, []);
+    assert!(
+        matches!(report.entries[1].outcome, Outcome::Refused { kept: true, .. }),
+        "{report}"
+    );
+    // Moved and misspelt at once: named still, so the last good version stays.
+    let mut moved = Cluster::dual_stack();
+    moved.write("a.yaml", &good);
+    moved.files.clear();
+    let (updates, report) = moved.write("z.yaml", &manifest("web", "{prots: []}"));
+    assert_eq!(updates, []);
+    assert!(
+        matches!(report.entries[0].outcome, Outcome::Refused { kept: true, .. }),
+        "{report}"
+    );
+}
+
 #[test]
 fn allocations_are_stable_whatever_comes_and_goes() {
     let mut cluster = Cluster::dual_stack();
