@@ -4,6 +4,8 @@
 //! program on it, and forgotten after the last program is gone. Must not know why a device is an uplink or a pod's, nor
 //! which XDP mode suits it.
 
+use std::collections::BTreeSet;
+
 use aya::maps::xdp::DevMapHash;
 use aya::maps::{Array, MapData, MapError};
 use aya::programs::links::{FdLink, PinnedLink};
@@ -139,6 +141,9 @@ impl Dataplane {
     /// # Errors
     /// The number is beyond the array, or a map cannot be written.
     pub fn describe(&mut self, target: &Target) -> Result<(), DataplaneError> {
+        if name_of(target.ifindex).as_ref() != Some(&target.name) {
+            return Err(renumbered(target));
+        }
         let mut transmit = tx_devices(&self.pins)?;
         let mut devices = devices(&self.pins)?;
         let entry = target.entry();
@@ -148,6 +153,7 @@ impl Dataplane {
                 target.name, target.ifindex
             )));
         }
+        self.described.insert(target.ifindex);
         // The flag promises the map entry: set after it, cleared before it.
         if target.xdp_transmit {
             transmit
@@ -173,7 +179,7 @@ impl Dataplane {
         if !self.tcx {
             detach_clsact(ifindex)?;
         }
-        forget_device(&self.pins, ifindex)
+        self.forget_device(ifindex)
     }
 
     /// The links that are pinned and hold their devices.
@@ -189,21 +195,35 @@ impl Dataplane {
     /// # Errors
     /// A link cannot be looked at or removed.
     pub fn prune_devices(&mut self) -> Result<Vec<u32>, DataplaneError> {
-        let mut gone = Vec::new();
+        let mut gone = BTreeSet::new();
         for pinned in links::pinned(&self.pins)? {
             if pinned.state(&self.pins)? == State::Stale {
                 pinned.remove(&self.pins)?;
-                gone.push(pinned.ifindex);
+                gone.insert(pinned.ifindex);
             }
         }
-        gone.dedup();
+        gone.extend(
+            self.described
+                .iter()
+                .filter(|ifindex| name_of(**ifindex).is_none()),
+        );
+        // A new device of that number may have been attached meanwhile.
+        for pinned in links::pinned(&self.pins)? {
+            gone.remove(&pinned.ifindex);
+        }
         for ifindex in &gone {
-            // A new device of that number may have been attached meanwhile.
-            if !links::pinned(&self.pins)?.iter().any(|p| p.ifindex == *ifindex) {
-                forget_device(&self.pins, *ifindex)?;
-            }
+            self.forget_device(*ifindex)?;
         }
-        Ok(gone)
+        Ok(gone.into_iter().collect())
+    }
+
+    fn forget_device(&mut self, ifindex: u32) -> Result<(), DataplaneError> {
+        if (ifindex as usize) < MAX_DEVICES {
+            set_device(&mut devices(&self.pins)?, ifindex, Device::default())?;
+        }
+        forget(tx_devices(&self.pins)?.remove(ifindex), maps::TX_DEVICES)?;
+        self.described.remove(&ifindex);
+        Ok(())
     }
 
     fn attach_xdp(&mut self, target: &Target, hook: Hook, mode: XdpMode) -> Result<(), DataplaneError> {
@@ -272,13 +292,17 @@ impl Dataplane {
         // aya takes names only; the number may have changed hands since it was read.
         if pinned.state(&self.pins)? != State::Attached {
             pinned.remove(&self.pins)?;
-            return Err(DataplaneError::Refused(format!(
-                "device {} is no longer number {}",
-                target.name, target.ifindex
-            )));
+            return Err(renumbered(target));
         }
         Ok(())
     }
+}
+
+fn renumbered(target: &Target) -> DataplaneError {
+    DataplaneError::Refused(format!(
+        "device {} is no longer number {}: it has gone, or was made anew",
+        target.name, target.ifindex
+    ))
 }
 
 /// Removes a pin whose device has gone, so that its place is free.
@@ -341,10 +365,12 @@ pub(super) fn detach_clsact(ifindex: u32) -> Result<usize, DataplaneError> {
     Ok(removed)
 }
 
+/// A device's name, while it exists in this network namespace.
 fn name_of(ifindex: u32) -> Option<String> {
-    if_indextoname(ifindex)
-        .ok()
-        .map(|name| name.to_string_lossy().into_owned())
+    let name = if_indextoname(ifindex).ok()?;
+    // nix 0.31 answers with an empty name where there is no such device.
+    let name = name.to_string_lossy().into_owned();
+    (!name.is_empty()).then_some(name)
 }
 
 /// The pinned links that hold their devices.
@@ -379,13 +405,6 @@ fn set_device(
     devices
         .set(ifindex, AsPod(entry), 0)
         .map_err(DataplaneError::map(maps::DEVICES))
-}
-
-fn forget_device(pins: &Pins, ifindex: u32) -> Result<(), DataplaneError> {
-    if (ifindex as usize) < MAX_DEVICES {
-        set_device(&mut devices(pins)?, ifindex, Device::default())?;
-    }
-    forget(tx_devices(pins)?.remove(ifindex), maps::TX_DEVICES)
 }
 
 /// A removal where absence is no error.

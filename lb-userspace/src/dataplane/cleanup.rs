@@ -10,6 +10,7 @@ use lb_common::layout::maps;
 use super::attach::detach_clsact;
 use super::bpffs::is_bpffs;
 use super::error::DataplaneError;
+use super::links;
 use super::pins::{Lock, Pins, names_in};
 use super::reader::Reader;
 
@@ -48,8 +49,10 @@ pub fn cleanup(bpffs: &Path) -> Result<Removed, DataplaneError> {
     for pins in Pins::of_all_versions(bpffs)? {
         // Programs first: nothing may run on maps that are half gone.
         remove_filters(&pins, &mut removed);
-        removed.links.extend(remove_files(bpffs, &pins.links())?);
-        removed.maps.extend(remove_files(bpffs, &pins.maps())?);
+        removed
+            .links
+            .extend(remove_pins(bpffs, &pins.links(), links::remove)?);
+        removed.maps.extend(remove_pins(bpffs, &pins.maps(), remove_map)?);
         for directory in [pins.links(), pins.maps(), pins.root().to_owned()] {
             remove_directory(directory, &mut removed)?;
         }
@@ -83,14 +86,23 @@ fn remove_filters(pins: &Pins, removed: &mut Removed) {
     }
 }
 
-fn remove_files(bpffs: &Path, directory: &Path) -> Result<Vec<String>, DataplaneError> {
+/// Removes every pin in a directory; returns them as seen from `bpffs`.
+fn remove_pins(
+    bpffs: &Path,
+    directory: &Path,
+    remove: impl Fn(&Path) -> Result<(), DataplaneError>,
+) -> Result<Vec<String>, DataplaneError> {
     let mut removed = Vec::new();
     for name in names_in(directory)? {
         let path = directory.join(name);
-        fs::remove_file(&path).map_err(DataplaneError::io(format!("removing {}", path.display())))?;
+        remove(&path)?;
         removed.push(path.strip_prefix(bpffs).unwrap_or(&path).display().to_string());
     }
     Ok(removed)
+}
+
+fn remove_map(path: &Path) -> Result<(), DataplaneError> {
+    fs::remove_file(path).map_err(DataplaneError::io(format!("removing {}", path.display())))
 }
 
 /// Removes an empty directory. A mount point stays: it may not be ours.

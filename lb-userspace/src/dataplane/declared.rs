@@ -9,10 +9,8 @@ use aya_obj::generated::{BPF_F_RDONLY_PROG, bpf_map_type};
 use aya_obj::{Object, ParseError};
 
 use super::error::DataplaneError;
+use super::log;
 use super::pins::Pins;
-
-/// aya-log's ring buffer: it belongs to one load of the programs.
-const LOG_BUFFER: &str = "AYA_LOGS";
 
 /// The properties of a map that must agree.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -61,7 +59,7 @@ pub(super) fn maps(object: &[u8]) -> Result<BTreeMap<String, Definition>, Datapl
     Ok(object
         .maps
         .iter()
-        .filter(|(name, _)| !name.starts_with('.') && *name != LOG_BUFFER)
+        .filter(|(name, _)| !name.starts_with('.') && *name != log::BUFFER)
         .map(|(name, map)| {
             let devmap = [
                 bpf_map_type::BPF_MAP_TYPE_DEVMAP as u32,

@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 
 use super::error::DataplaneError;
@@ -91,17 +91,30 @@ impl PinnedHook {
         }
     }
 
-    /// Removes the pin: with it goes the attachment, for no process holds a link open. One that is absent is no error.
+    /// Detaches the program and removes the pin. A link that is absent is no error.
     pub(super) fn remove(&self, pins: &Pins) -> Result<(), DataplaneError> {
-        let path = self.path(pins);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(DataplaneError::io(format!(
-                "removing link {}",
-                path.display()
-            ))(error)),
-            _ => Ok(()),
-        }
+        remove(&self.path(pins))
     }
+}
+
+/// Detaches a pinned link and removes its pin.
+pub(super) fn remove(path: &Path) -> Result<(), DataplaneError> {
+    match try_remove(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(DataplaneError::io(format!(
+            "removing link {}",
+            path.display()
+        ))(error)),
+        _ => Ok(()),
+    }
+}
+
+fn try_remove(path: &Path) -> io::Result<()> {
+    let link = syscall::open_pinned(path)?;
+    // The pin's end detaches too, but not before this call returns; and XDP has one place, which the next link may want.
+    if let Err(error) = syscall::detach_link(link.as_fd()) {
+        tracing::debug!(path = %path.display(), %error, "the link is left to detach with its pin");
+    }
+    fs::remove_file(path)
 }
 
 /// The pinned links, by device and hook.

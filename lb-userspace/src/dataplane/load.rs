@@ -3,7 +3,7 @@
 //! Owns: the order of a start. What is already attached goes on with the old programs until its links are updated
 //! ([`super::attach`]); the tables of tail calls, which old and new programs share, are switched when all new programs are in.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Read;
 use std::ops::RangeInclusive;
@@ -23,6 +23,7 @@ use super::jiffies::{self, Sample};
 use super::log::{self, KernelLog};
 use super::mapped::Mapped;
 use super::pins::{Lock, Pins};
+use super::reader::Reader;
 use super::sizes::Sizes;
 use super::typed::AsPod;
 use super::{bpffs, kernel};
@@ -85,6 +86,8 @@ pub struct Dataplane {
     pub(super) ebpf: Ebpf,
     pub(super) pins: Pins,
     pub(super) tcx: bool,
+    /// Numbers of the devices that have an entry in `devices`.
+    pub(super) described: BTreeSet<u32>,
     settings: Settings,
     sizes: Sizes,
     log: bool,
@@ -122,6 +125,11 @@ impl Dataplane {
 
         Ok(Self {
             ebpf,
+            described: Reader::new(pins.clone())
+                .devices()?
+                .into_iter()
+                .map(|(ifindex, _)| ifindex)
+                .collect(),
             tcx: options.tc_hook == TcHook::Auto && kernel::has_tcx()?,
             pins,
             settings,
@@ -143,14 +151,16 @@ impl Dataplane {
         &self.sizes
     }
 
-    /// The kernel programs' log, where a level was asked for; once, inside a tokio runtime.
+    /// The kernel programs' log, where a level was asked for and they have log lines; once, inside a tokio runtime.
     ///
     /// # Errors
-    /// The log buffer is missing or cannot be watched.
+    /// The log buffer cannot be watched.
     pub fn kernel_log(&mut self) -> Result<Option<KernelLog>, DataplaneError> {
-        std::mem::take(&mut self.log)
-            .then(|| KernelLog::new(&mut self.ebpf))
-            .transpose()
+        if std::mem::take(&mut self.log) {
+            KernelLog::new(&mut self.ebpf)
+        } else {
+            Ok(None)
+        }
     }
 
     /// A program by its name.

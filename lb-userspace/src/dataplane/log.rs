@@ -9,6 +9,9 @@ use tracing_log::log::Log;
 
 use super::error::DataplaneError;
 
+/// aya-log's ring buffer. It belongs to one load of the programs.
+pub(super) const BUFFER: &str = "AYA_LOGS";
+
 /// What `AYA_LOG_LEVEL` holds when nothing is logged.
 pub(super) const OFF: u8 = 0;
 
@@ -43,15 +46,18 @@ impl std::os::fd::AsRawFd for Reader {
 }
 
 impl KernelLog {
-    /// Starts reading; inside a tokio runtime.
-    pub(super) fn new(ebpf: &mut Ebpf) -> Result<Self, DataplaneError> {
+    /// Starts reading; inside a tokio runtime. `None` where no program has a log line.
+    pub(super) fn new(ebpf: &mut Ebpf) -> Result<Option<Self>, DataplaneError> {
+        if ebpf.map(BUFFER).is_none() {
+            return Ok(None);
+        }
         let reader = EbpfLogger::init(ebpf)
             .map_err(|error| DataplaneError::Missing(format!("log buffer: {error}")))?;
         // SAFETY: `Reader` owns the ring buffer, and with it the one descriptor it shows, until it is dropped itself.
         let readable = unsafe { AsyncFd::register_with_interest(Reader(reader), Interest::READABLE) }
             .map_err(std::io::Error::from)
             .map_err(DataplaneError::io("watching the kernel programs' log"))?;
-        Ok(Self(readable))
+        Ok(Some(Self(readable)))
     }
 
     /// Passes lines on until dropped.

@@ -114,6 +114,28 @@ impl<T: Pod> View<T> {
     }
 }
 
+#[cfg(test)]
+impl<T: Pod> Mapped<T> {
+    /// Memory of this process laid out as a map of `len` entries, all zero.
+    pub(super) fn anonymous(len: usize) -> Self {
+        let stride = size_of::<T>().next_multiple_of(8);
+        let memory = memmap2::MmapMut::map_anon(len * stride).unwrap().into();
+        Self {
+            view: View {
+                memory,
+                stride,
+                len,
+                _entries: PhantomData,
+            },
+        }
+    }
+
+    /// Gives up writing.
+    pub(super) fn into_view(self) -> View<T> {
+        self.view
+    }
+}
+
 /// A map's memory for reading and writing. One process writes at a time (see [`super::pins::Lock`]).
 #[derive(Debug)]
 pub(super) struct Mapped<T> {
@@ -202,6 +224,26 @@ impl Shape {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn entries_come_back_as_they_were_stored_and_none_beyond_the_end() {
+        #[repr(C)]
+        #[derive(Clone, Copy, PartialEq, Debug, Pod, bytemuck::Zeroable)]
+        struct Odd([u32; 3]);
+        let map = Mapped::<Odd>::anonymous(2);
+        assert!(map.set(1, &Odd([1, 2, 3])));
+        assert!(map.set(0, &Odd([4, 5, 6])));
+        assert!(!map.set(2, &Odd([7; 3])));
+        assert_eq!(
+            map.view().iter().collect::<Vec<_>>(),
+            [Odd([4, 5, 6]), Odd([1, 2, 3])]
+        );
+        assert_eq!(map.view().get(2), None);
+        let field = map.view().field32(1, 8).unwrap();
+        assert_eq!(field.load(Ordering::Relaxed), 3);
+        assert!(map.view().field32(1, 12).is_none(), "outside the entry");
+        assert!(map.view().field32(1, 2).is_none(), "not aligned");
+    }
 
     #[test]
     fn memory_is_divided_as_the_kernel_lays_out_arrays() {

@@ -5,8 +5,10 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use lb_common::layout::VERSION;
+use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
 use super::error::DataplaneError;
@@ -84,21 +86,34 @@ pub(super) struct Lock {
 }
 
 impl Lock {
-    /// Takes the lock of `directory`, or says who is in the way.
+    /// Takes the lock of `directory`, or says that somebody is in the way. One who is just leaving is waited for: an agent
+    /// being restarted, or a child of ours between fork and exec.
     pub(super) fn take(directory: &Path) -> Result<Self, DataplaneError> {
-        let open =
+        let mut open =
             File::open(directory).map_err(DataplaneError::io(format!("opening {}", directory.display())))?;
-        match Flock::lock(open, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => Ok(Self { _directory: lock }),
-            Err((_, nix::errno::Errno::EWOULDBLOCK)) => Err(DataplaneError::InUse {
-                path: directory.to_owned(),
-            }),
-            Err((_, error)) => Err(DataplaneError::io(format!("locking {}", directory.display()))(
-                error.into(),
-            )),
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match Flock::lock(open, FlockArg::LockExclusiveNonblock) {
+                Ok(lock) => return Ok(Self { _directory: lock }),
+                Err((file, Errno::EWOULDBLOCK)) if Instant::now() < deadline => open = file,
+                Err((_, Errno::EWOULDBLOCK)) => {
+                    return Err(DataplaneError::InUse {
+                        path: directory.to_owned(),
+                    });
+                }
+                Err((_, error)) => {
+                    return Err(DataplaneError::io(format!("locking {}", directory.display()))(
+                        error.into(),
+                    ));
+                }
+            }
+            std::thread::sleep(Duration::from_millis(10));
         }
     }
 }
+
+/// How long a lock is waited for.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Names in a directory, sorted; none when it does not exist.
 pub(super) fn names_in(directory: &Path) -> Result<Vec<String>, DataplaneError> {

@@ -242,7 +242,7 @@ impl Reader {
         self.flows(maps::FLOWS6)
     }
 
-    pub(super) fn flows<E: Flow>(&self, name: &str) -> Result<FlowTable<E>, DataplaneError> {
+    fn flows<E: Flow>(&self, name: &str) -> Result<FlowTable<E>, DataplaneError> {
         FlowTable::open(&open_data(&self.pins, name)?, name)
     }
 

@@ -11,10 +11,8 @@ use aya::maps::{MapData, PerCpuArray, PerCpuValues};
 use aya::util::nr_cpus;
 use lb_common::addr::Addr;
 use lb_common::backend::Backend;
-use lb_common::flow::{FlowEntry4, FlowEntry6};
 use lb_common::frontend::{FrontendKey, FrontendValue};
 use lb_common::layout::maps;
-use lb_common::lifetime::Timeouts;
 use lb_common::name::Name;
 use lb_common::prefilter;
 use lb_common::service::{ServiceRecord, SlotRange};
@@ -23,7 +21,6 @@ use lb_common::slot::Slot;
 use lb_common::stats::ServiceStats;
 
 use super::error::DataplaneError;
-use super::flows::{Flow, FlowTable};
 use super::jiffies::TickClock;
 use super::load::Dataplane;
 use super::mapped::Mapped;
@@ -91,37 +88,6 @@ impl KernelMaps {
             backends: mapped(pins, maps::BACKENDS)?,
             prefilter: mapped(pins, maps::PREFILTER)?,
         })
-    }
-
-    fn scan<E: Flow>(
-        &self,
-        map: &'static str,
-        clock: (u32, &Timeouts),
-        query: &FlowQuery,
-        found: &mut FlowsNaming,
-    ) -> Result<(), MapError> {
-        let (now, timeouts) = clock;
-        let table: FlowTable<E> = self.reader.flows(map).map_err(unreadable(map))?;
-        for entry in table.iter() {
-            let Ok(entry) = entry else {
-                // It may name anything.
-                *found = query.clone();
-                return Ok(());
-            };
-            if entry.expired(now, timeouts) {
-                continue;
-            }
-            if query.backends.contains(&entry.backend()) {
-                found.backends.insert(entry.backend());
-            }
-            for address in entry.key_addresses() {
-                let bit = prefilter::bit(address);
-                if query.prefilter_bits.contains(&bit) {
-                    found.prefilter_bits.insert(bit);
-                }
-            }
-        }
-        Ok(())
     }
 
     fn prefilter_word(&self, bit: u32) -> Result<(&std::sync::atomic::AtomicU64, u64), MapError> {
@@ -246,8 +212,12 @@ impl ServiceMaps for KernelMaps {
             .now()
             .map_err(unreadable(maps::SETTINGS))?;
         let timeouts = self.settings.timeouts.in_jiffies(self.settings.hz);
-        self.scan::<FlowEntry4>(maps::FLOWS4, (now, &timeouts), query, &mut found)?;
-        self.scan::<FlowEntry6>(maps::FLOWS6, (now, &timeouts), query, &mut found)?;
+        // Each table is mapped for its scan alone.
+        let flows4 = self.reader.flows4().map_err(unreadable(maps::FLOWS4))?;
+        flows4.naming(query, now, &timeouts, &mut found);
+        drop(flows4);
+        let flows6 = self.reader.flows6().map_err(unreadable(maps::FLOWS6))?;
+        flows6.naming(query, now, &timeouts, &mut found);
         Ok(found)
     }
 }
