@@ -6,8 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use super::allocate::{Allocator, requested_ips};
+use super::allocate::Allocator;
 use super::decode::{Content, Decoded};
+use super::request::requested_ips;
 use super::scan::Scanned;
 use super::tree::Tree;
 use super::verdict::{self, Verdict};

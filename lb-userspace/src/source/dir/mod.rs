@@ -15,6 +15,7 @@ mod defaults;
 mod fields;
 mod mirror;
 mod ranges;
+mod request;
 mod scan;
 mod session;
 mod state;
