@@ -4,5 +4,11 @@
 //! is (`reconcile`), how programs are attached (`dataplane`).
 
 pub mod cluster;
+pub mod complaints;
 pub mod conflicts;
+pub mod devices;
+pub mod host;
+pub mod logging;
+pub mod reserved;
 pub mod running;
+pub mod settings;

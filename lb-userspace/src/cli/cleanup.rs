@@ -1,15 +1,22 @@
 //! `xvip cleanup`: removes everything that was ever installed.
 
-use anyhow::Result;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
 use clap::Args;
 
 use super::exit::Failure;
 use super::{Installation, terminal};
+use crate::agent::reserved;
+use crate::config::PortRange;
 use crate::dataplane::{self, Removed};
 
 /// Options of `xvip cleanup`.
 #[derive(Debug, Args)]
 pub struct Cleanup {
+    /// Directory where the agent kept what it must remember; allocated addresses stay in it
+    #[arg(long, value_name = "PATH", default_value = "/var/lib/xvip")]
+    state_dir: PathBuf,
     #[command(flatten)]
     installation: Installation,
 }
@@ -19,13 +26,14 @@ impl Cleanup {
     pub(super) fn run(&self) -> Result<(), Failure> {
         let bpffs = &self.installation.bpffs;
         let removed = dataplane::cleanup(bpffs)?;
-        terminal::print(&text(&removed, &bpffs.display().to_string()))?;
+        let released = reserved::release(&self.state_dir, bpffs).context("releasing reserved ports")?;
+        terminal::print(&text(&removed, &released, &bpffs.display().to_string()))?;
         Ok(())
     }
 }
 
-fn text(removed: &Removed, bpffs: &str) -> String {
-    if removed.is_empty() {
+fn text(removed: &Removed, released: &[PortRange], bpffs: &str) -> String {
+    if removed.is_empty() && released.is_empty() {
         return format!("Nothing of xvip is under {bpffs}.\n");
     }
     let mut lines = Vec::new();
@@ -43,5 +51,6 @@ fn text(removed: &Removed, bpffs: &str) -> String {
             .iter()
             .map(|directory| format!("removed {}", directory.display())),
     );
+    lines.extend(released.iter().map(|range| format!("released ports {range}")));
     lines.join("\n") + "\n"
 }

@@ -37,9 +37,35 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 }
 
 impl fmt::Display for Failure {
-    /// The error and its causes in one line.
+    /// The error and its causes, each once: some errors name their cause themselves.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (Self::Failed(error) | Self::Refused(error)) = self;
-        write!(f, "{error:#}")
+        let mut text = String::new();
+        for cause in error.chain() {
+            let cause = cause.to_string();
+            if text.is_empty() {
+                text = cause;
+            } else if !text.ends_with(&cause) {
+                text = format!("{text}: {cause}");
+            }
+        }
+        f.write_str(&text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::anyhow;
+
+    #[test]
+    fn a_cause_that_was_named_is_not_named_again() {
+        let error = anyhow!("no such file")
+            .context("dir: no such file")
+            .context("cannot check");
+        assert_eq!(
+            Failure::Failed(error).to_string(),
+            "cannot check: dir: no such file"
+        );
     }
 }

@@ -3,6 +3,7 @@
 //! Owns: the verbs and their options, the exit status, where text goes. Must not know: how rows are made ([`view`]), how maps
 //! are read (`dataplane`), how the agent works.
 
+pub mod check;
 pub mod cleanup;
 pub mod dump;
 pub mod exit;
@@ -41,6 +42,8 @@ pub struct Cli {
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
+    /// Check configuration and manifests, and say what would be programmed; touches nothing
+    Check(check::Check),
     /// Show services, backends, flows, affinity, devices or the status
     Get(get::Get),
     /// Print a map's entries, decoded, one a line
@@ -63,6 +66,7 @@ pub struct Installation {
 /// What went wrong, and with it the exit status.
 pub fn run(cli: Cli) -> Result<(), Failure> {
     match cli.verb {
+        Verb::Check(check) => check.run(),
         Verb::Get(get) => get.run(),
         Verb::Dump(dump) => dump.run(),
         Verb::Cleanup(cleanup) => cleanup.run(),

@@ -15,7 +15,7 @@ pub mod services;
 pub mod status;
 #[cfg(test)]
 mod tests;
-mod words;
+pub(super) mod words;
 
 use crate::snapshot::Snapshot;
 

@@ -1,7 +1,7 @@
 //! `xvip get services`: service ports, their frontends and what they carried.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::IpAddr;
 
 use lb_common::addr::Addr;
 use lb_common::frontend::FrontendKey;
@@ -41,7 +41,7 @@ pub struct FrontendRow {
     #[serde(rename = "type")]
     pub kind: FrontendType,
     /// The address; the unspecified one stands for every nodePort address of the node.
-    pub address: std::net::IpAddr,
+    pub address: IpAddr,
     /// The port.
     pub port: u16,
     /// The protocol.
@@ -198,11 +198,7 @@ impl Row for ServiceRow {
 
 impl FrontendRow {
     fn cells(&self) -> [String; 4] {
-        let address = match self.kind {
-            FrontendType::NodePort if self.address.is_ipv4() => format!("*:{}/{}", self.port, self.protocol),
-            FrontendType::NodePort => format!("[*]:{}/{}", self.port, self.protocol),
-            _ => format!("{}/{}", SocketAddr::new(self.address, self.port), self.protocol),
-        };
+        let address = words::frontend(self.address, self.port, &self.protocol);
         let endpoints = if self.inside_endpoints == self.outside_endpoints {
             self.inside_endpoints.to_string()
         } else {

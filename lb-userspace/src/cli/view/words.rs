@@ -1,13 +1,13 @@
 //! Numbers as people write them.
 //!
-//! Owns: protocol names, addresses with ports, MACs, durations, bytes. Must not know: which view they stand in.
+//! Owns: protocol names, addresses with ports, frontends, MACs, durations, bytes. Must not know: which view they stand in.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use lb_common::protocol;
 
 /// A protocol's name, or its number.
-pub(super) fn protocol(number: u8) -> String {
+pub(in crate::cli) fn protocol(number: u8) -> String {
     match number {
         protocol::TCP => "TCP".to_owned(),
         protocol::UDP => "UDP".to_owned(),
@@ -21,6 +21,15 @@ pub(super) fn protocol(number: u8) -> String {
 /// `address:port/PROTO`.
 pub(super) fn socket(addr: SocketAddr, proto: u8) -> String {
     format!("{addr}/{}", protocol(proto))
+}
+
+/// A frontend; the unspecified address stands for every nodePort address of the node.
+pub(in crate::cli) fn frontend(address: IpAddr, port: u16, protocol: &str) -> String {
+    match address {
+        IpAddr::V4(v4) if v4.is_unspecified() => format!("*:{port}/{protocol}"),
+        IpAddr::V6(v6) if v6.is_unspecified() => format!("[*]:{port}/{protocol}"),
+        _ => format!("{}/{protocol}", SocketAddr::new(address, port)),
+    }
 }
 
 /// A hardware address.

@@ -1,0 +1,100 @@
+//! What the host's network and the Node object mean, put together.
+//!
+//! Owns: the one view of this node that planner, node addresses and devices follow from. Pure. Must not know: netlink, maps.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use lb_common::addr::{Addr, Addr4, Addr6};
+use lb_common::node_addr::NODE_PORTS;
+
+use crate::config::Config;
+use crate::dataplane::{self, Target, XdpAttach};
+use crate::model::Node;
+use crate::node::{DeviceChoice, DeviceSettings, NodeState, Role, Xdp, node_addresses, select_devices};
+use crate::plan::ThisNode;
+
+/// This node at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Host {
+    /// What plans depend on.
+    pub node: ThisNode,
+    /// The host's addresses, each with whether nodePorts are served there.
+    pub addresses: BTreeMap<IpAddr, bool>,
+    /// The devices programs belong on, by number.
+    pub devices: BTreeMap<u32, DeviceChoice>,
+    /// What the user should know.
+    pub warnings: Vec<String>,
+}
+
+impl Host {
+    /// Puts it together; `object` is this node's Node object, where there is one.
+    #[must_use]
+    pub fn new(state: &NodeState, config: &Config, name: &str, object: Option<&Node>) -> Self {
+        let settings = DeviceSettings {
+            devices: &config.devices,
+            pod_devices: &config.pod_devices,
+            xdp_mode: config.xdp_mode,
+        };
+        let internal = object.map(|node| node.internal_ips.as_slice());
+        let selection = select_devices(state, &settings, internal.unwrap_or_default());
+        let addresses = node_addresses(state, &config.node_port_addresses, internal, &selection.devices);
+        Self {
+            node: ThisNode {
+                name: name.to_owned(),
+                zone: object.and_then(|node| node.zone.clone()),
+                addresses: addresses.keys().copied().collect(),
+            },
+            addresses,
+            devices: selection
+                .devices
+                .into_iter()
+                .map(|device| (device.ifindex, device))
+                .collect(),
+            warnings: selection.warnings,
+        }
+    }
+
+    /// The content of map `node_addrs`.
+    #[must_use]
+    pub fn address_entries(&self) -> Vec<(Addr, u32)> {
+        let entries = self.addresses.iter();
+        entries
+            .map(|(ip, serves)| (Addr::from(*ip), if *serves { NODE_PORTS } else { 0 }))
+            .collect()
+    }
+}
+
+/// What the dataplane is to attach for a device.
+#[must_use]
+pub fn target(device: &DeviceChoice) -> Target {
+    let xdp = match device.xdp {
+        Xdp::Native { .. } => XdpAttach::Native,
+        Xdp::Generic => XdpAttach::Generic,
+        Xdp::None(_) => XdpAttach::Off,
+    };
+    Target {
+        ifindex: device.ifindex,
+        name: device.name.clone(),
+        role: match device.role {
+            Role::Uplink => dataplane::Role::Uplink(xdp),
+            Role::Pod => dataplane::Role::Pod,
+        },
+        mac: device.mac.unwrap_or_default(),
+        addr4: device.sources.v4.map(Addr4::from),
+        addr6: device.sources.v6.map(Addr6::from),
+        // A driver that runs XDP natively takes frames to transmit; on a veth its peer must, which the user vouches for by
+        // asking for native XDP there.
+        xdp_transmit: device.role == Role::Uplink && xdp == XdpAttach::Native,
+    }
+}
+
+/// The same without XDP: for a driver that turns out not to have it.
+#[must_use]
+pub fn without_xdp(target: Target) -> Target {
+    Target {
+        role: dataplane::Role::Uplink(XdpAttach::Off),
+        xdp_transmit: false,
+        ..target
+    }
+}

@@ -1,0 +1,77 @@
+//! The configuration as its users want it.
+//!
+//! Owns: the translation for source, planner and dataplane. Must not know: defaults, which are the configuration's.
+
+use std::path::PathBuf;
+
+use lb_common::flow::WAYS;
+
+use crate::config::{self, Config, TraceLevel};
+use crate::dataplane::{Options, Sizes};
+use crate::plan::{self, PlanConfig};
+use crate::source::dir::{self, Ranges, RangesError};
+
+/// Records for each service port: one for cluster IPs and one for other addresses, in old and new while lists change.
+const RECORDS_A_PORT: u32 = 4;
+/// Places in a bucket of the flow table.
+#[expect(clippy::cast_possible_truncation, reason = "it is 4")]
+const WAYS_A_BUCKET: u32 = WAYS as u32;
+
+/// What the dataplane is made with.
+#[must_use]
+pub fn dataplane(config: &Config) -> Options {
+    let sizes = &config.map_sizes;
+    Options {
+        sizes: Sizes {
+            flow4_buckets: sizes.flow_entries4 / WAYS_A_BUCKET,
+            flow6_buckets: sizes.flow_entries6 / WAYS_A_BUCKET,
+            frontends: sizes.frontends,
+            records: sizes.services,
+            slots: sizes.slots,
+            backends: sizes.backends,
+            services: (sizes.services / RECORDS_A_PORT).max(2),
+            affinity: sizes.affinity_entries,
+        },
+        snat_ports: config.snat_port_range.first()..=config.snat_port_range.last(),
+        timeouts: config.timeouts,
+        rejects_per_second: config.rejects_per_second,
+        log_level: match config.datapath_trace {
+            TraceLevel::Off => None,
+            TraceLevel::Info => Some(tracing::Level::INFO),
+            TraceLevel::Debug => Some(tracing::Level::DEBUG),
+        },
+        ..Options::new(&config.bpffs)
+    }
+}
+
+/// What plans depend on.
+#[must_use]
+pub fn plan(config: &Config) -> PlanConfig {
+    PlanConfig {
+        source_address: match config.source_address {
+            config::SourceAddress::Preserve => plan::SourceAddress::Preserve,
+            config::SourceAddress::KubeProxy => plan::SourceAddress::KubeProxy,
+        },
+        masquerade_all: config.masquerade_all,
+        allow_external_ips: config.allow_service_external_ips,
+        ..PlanConfig::default()
+    }
+}
+
+/// What a directory source reads and allocates from.
+///
+/// # Errors
+/// Ranges that no cluster can have.
+pub fn directory(config: &Config, path: PathBuf) -> Result<dir::Config, RangesError> {
+    let node_ports = &config.service_node_port_range;
+    let ranges = Ranges::new(
+        &config.service_cluster_ip_range,
+        node_ports.first()..=node_ports.last(),
+        &config.lb_ip_range,
+    )?;
+    Ok(dir::Config {
+        path,
+        ranges,
+        state_dir: Some(config.state_directory.clone()),
+    })
+}

@@ -1,0 +1,194 @@
+//! `xvip check`: would this configuration and these manifests do, and what would be programmed? Touches nothing.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+
+use anyhow::anyhow;
+use clap::Args;
+use lb_common::port::Port;
+use serde::Serialize;
+
+use super::exit::Failure;
+use super::output::{self, Column, Format, Row};
+use super::terminal;
+use super::view::words;
+use crate::agent::cluster::{Cluster, Touched};
+use crate::agent::settings;
+use crate::config::{AgentFlags, Config, Source};
+use crate::model::Update;
+use crate::plan::{PlanConfig, PlannedServicePort, RecordRole, ThisNode, plan_service};
+use crate::source::dir;
+use crate::source::{Entry, Outcome, Report};
+
+/// Options of `xvip check`.
+#[derive(Debug, Args)]
+pub struct Check {
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Format,
+    #[command(flatten)]
+    flags: AgentFlags,
+}
+
+/// What a check found.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Findings {
+    /// The verdict on every object, one or more lines each.
+    objects: Vec<String>,
+    /// Objects refused.
+    refused: usize,
+    /// What would be programmed.
+    frontends: Vec<PlannedFrontend>,
+    /// Parts of Services that would not be served.
+    warnings: Vec<String>,
+}
+
+/// An address that would be served.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct PlannedFrontend {
+    /// The service port.
+    service: String,
+    /// The address; the unspecified one stands for every nodePort address of the node.
+    address: IpAddr,
+    /// The port.
+    port: u16,
+    /// The protocol.
+    protocol: String,
+    /// Endpoints for clients in pods and on the node.
+    inside: Vec<SocketAddr>,
+    /// Endpoints for all other clients.
+    outside: Vec<SocketAddr>,
+}
+
+impl Check {
+    /// Checks, and says what it found.
+    pub(super) fn run(&self) -> Result<(), Failure> {
+        let config = Config::load(self.flags.config.as_deref(), &self.flags).map_err(Failure::refused)?;
+        let Source::Directory(path) = &config.source else {
+            terminal::print("The configuration is good. Manifests are checked with --source dir:PATH.\n")?;
+            return Ok(());
+        };
+        let directory = settings::directory(&config, path.clone()).map_err(Failure::refused)?;
+        let report = dir::check(directory).map_err(Failure::refused)?;
+        let node = ThisNode {
+            name: config.node_name()?,
+            ..ThisNode::default()
+        };
+        let findings = findings(&report, &node, &settings::plan(&config));
+        terminal::print(&findings.render(self.output)?)?;
+        match findings.refused {
+            0 => Ok(()),
+            1 => Err(Failure::refused(anyhow!("1 object refused"))),
+            refused => Err(Failure::refused(anyhow!("{refused} objects refused"))),
+        }
+    }
+}
+
+fn findings(report: &Report, node: &ThisNode, config: &PlanConfig) -> Findings {
+    let mut cluster = Cluster::default();
+    for update in report.entries.iter().flat_map(updates) {
+        cluster.apply(update, &mut Touched::default());
+    }
+    let mut frontends = BTreeSet::new();
+    let mut warnings = Vec::new();
+    for service in cluster.services() {
+        let plan = plan_service(service, &cluster.slices_of(&service.key), node, config);
+        warnings.extend(
+            plan.warnings
+                .iter()
+                .map(|problem| format!("Service {}: {problem}", service.key)),
+        );
+        frontends.extend(plan.ports.iter().flat_map(planned_frontends));
+    }
+    Findings {
+        objects: report
+            .entries
+            .iter()
+            .map(ToString::to_string)
+            .filter(|text| !text.is_empty())
+            .collect(),
+        refused: report.refused(),
+        frontends: frontends.into_iter().collect(),
+        warnings,
+    }
+}
+
+/// What the source would tell the agent of an object.
+fn updates(entry: &Entry) -> Vec<Update> {
+    match &entry.outcome {
+        Outcome::Service(service) => vec![Update::ServiceApplied(service.as_ref().clone())],
+        Outcome::EndpointSlice(slice) => vec![Update::SliceApplied(slice.clone())],
+        Outcome::Endpoints(_, slices) => slices.iter().cloned().map(Update::SliceApplied).collect(),
+        Outcome::Node(node) => vec![Update::NodeApplied(node.clone())],
+        Outcome::Skipped(_) | Outcome::Refused { .. } => Vec::new(),
+    }
+}
+
+fn planned_frontends(port: &PlannedServicePort) -> impl Iterator<Item = PlannedFrontend> + '_ {
+    port.frontends.iter().filter_map(move |(key, role)| {
+        let record = match role {
+            RecordRole::Cluster => &port.cluster,
+            RecordRole::External => port.external.as_ref()?,
+            RecordRole::UnknownPort => return None,
+        };
+        Some(PlannedFrontend {
+            service: port.key.to_string(),
+            address: key.addr.to_ip(),
+            port: Port(key.port).number(),
+            protocol: words::protocol(key.proto),
+            inside: record.inside.endpoints.clone(),
+            outside: record.outside.endpoints.clone(),
+        })
+    })
+}
+
+impl Findings {
+    fn render(&self, format: Format) -> anyhow::Result<String> {
+        match format {
+            Format::Json => output::json(self),
+            Format::Yaml => output::yaml(self),
+            Format::Table | Format::Wide => {
+                let mut text = String::new();
+                for line in self.objects.iter().chain(&self.warnings) {
+                    text.push_str(line);
+                    text.push('\n');
+                }
+                text.push_str("\nWould be programmed:\n");
+                text.push_str(&output::render(&self.frontends, format, "nothing")?);
+                Ok(text)
+            }
+        }
+    }
+}
+
+impl Row for PlannedFrontend {
+    const COLUMNS: &'static [Column] = &[
+        Column::new("SERVICE"),
+        Column::new("FRONTEND"),
+        Column::new("INSIDE"),
+        Column::new("OUTSIDE"),
+        Column::wide("INSIDE ENDPOINTS"),
+        Column::wide("OUTSIDE ENDPOINTS"),
+    ];
+
+    fn lines(&self) -> Vec<Vec<String>> {
+        let list = |endpoints: &[SocketAddr]| {
+            let texts: Vec<String> = endpoints.iter().map(ToString::to_string).collect();
+            if texts.is_empty() {
+                "-".to_owned()
+            } else {
+                texts.join(",")
+            }
+        };
+        vec![vec![
+            self.service.clone(),
+            words::frontend(self.address, self.port, &self.protocol),
+            self.inside.len().to_string(),
+            self.outside.len().to_string(),
+            list(&self.inside),
+            list(&self.outside),
+        ]]
+    }
+}
