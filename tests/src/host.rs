@@ -1,6 +1,8 @@
 //! What a topology is made of: the wire, hosts on it, and nodes, which are hosts with pods.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::RangeInclusive;
 
 use anyhow::{Context, Result, ensure};
 use ipnet::IpNet;
@@ -9,6 +11,9 @@ use crate::ethtool::Feature;
 use crate::link::{Link, veth};
 use crate::netns::{Netns, NsHandle};
 use crate::pod::{Pod, PodNet};
+
+/// The numbers pods can have; 1 is their gateway where there is one.
+pub const POD_NUMBERS: RangeInclusive<u8> = 2..=254;
 
 /// What frames on the wire look like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +49,8 @@ pub struct Node {
     pod_net: PodNet,
     uplink: Uplink,
     bridge: Option<Link>,
-    next_pod: u8,
+    /// The host parts of its pods' addresses.
+    pod_numbers: BTreeSet<u8>,
 }
 
 impl Wire {
@@ -161,7 +167,7 @@ impl Node {
             pod_net,
             uplink,
             bridge: None,
-            next_pod: 2,
+            pod_numbers: BTreeSet::new(),
         };
         if pod_net == PodNet::Bridge {
             let bridge = node.host.ns.add_bridge("cni0")?;
@@ -174,13 +180,20 @@ impl Node {
     }
 
     pub(crate) fn add_pod(&mut self, name: &str) -> Result<Pod> {
+        let free = POD_NUMBERS
+            .into_iter()
+            .find(|number| !self.pod_numbers.contains(number));
+        let number = free.with_context(|| format!("node {} has no pod address left", self.index))?;
+        self.add_pod_at(name, number)
+    }
+
+    pub(crate) fn add_pod_at(&mut self, name: &str, number: u8) -> Result<Pod> {
         ensure!(
-            self.next_pod < u8::MAX,
-            "node {} has no pod address left",
+            POD_NUMBERS.contains(&number) && self.pod_numbers.insert(number),
+            "node {}: no pod can have number {number}, or one has it",
             self.index
         );
-        let addresses = self.pod_addresses(self.next_pod);
-        self.next_pod += 1;
+        let addresses = self.pod_addresses(number);
         let pod = match &self.bridge {
             None => Pod::routed(name, addresses, self.index, &self.host.ns),
             Some(bridge) => Pod::bridged(name, addresses, self.pod_addresses(1), self.index, bridge),
@@ -237,11 +250,17 @@ impl Node {
     }
 
     fn pod_addresses(&self, number: u8) -> [IpAddr; 2] {
-        [
-            Ipv4Addr::new(10, 244, self.index, number).into(),
-            Ipv6Addr::new(0xfd00, 0x10, 0x244, self.index.into(), 0, 0, 0, number.into()).into(),
-        ]
+        pod_addresses(self.index, number)
     }
+}
+
+/// The addresses of a node's pod by its number, IPv4 first.
+#[must_use]
+pub fn pod_addresses(node: u8, number: u8) -> [IpAddr; 2] {
+    [
+        Ipv4Addr::new(10, 244, node, number).into(),
+        Ipv6Addr::new(0xfd00, 0x10, 0x244, node.into(), 0, 0, 0, number.into()).into(),
+    ]
 }
 
 /// The default routes of both families, with a gateway each (IPv4 first).

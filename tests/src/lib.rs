@@ -6,12 +6,14 @@
 //!
 //! [`topology`] puts [`netns`] and [`link`] together; [`server`] and [`client`] make real traffic in it,
 //! [`agent`] runs `xvip` on a node, [`capture`] looks at frames. Everything is removed on drop, whatever way the
-//! test ends. Nothing in here knows what a Service is. Needs root.
+//! test ends. [`demo`] is built on all of it; nothing
+//! else in here knows what a Service is. Needs root.
 
 pub mod agent;
 pub mod capture;
 pub mod child;
 pub mod client;
+pub mod demo;
 pub mod ethtool;
 pub mod host;
 pub mod link;

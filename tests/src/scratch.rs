@@ -3,7 +3,7 @@
 //! Everything the lab leaves visible in the system (named namespaces, bpffs mounts) carries the pid of its maker, so
 //! that the next lab can tell the leftovers of a dead one from the property of a living one.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::Once;
@@ -40,8 +40,31 @@ pub fn prepare() -> Result<()> {
         Uid::effective().is_root(),
         "the test lab makes network namespaces and loads eBPF programs: run it as root (e.g. with sudo)"
     );
+    share_netns_dir()?;
     SWEEP.call_once(sweep);
     Ok(())
+}
+
+/// Makes the directory of names a shared mount of its own, as `ip netns add` does when nobody has: done by it while our
+/// names exist, it would cover the mounts below, and the names could not be removed any more.
+fn share_netns_dir() -> Result<()> {
+    let dir = Path::new(NETNS_DIR);
+    fs::create_dir_all(dir).with_context(|| format!("making {NETNS_DIR}"))?;
+    let lock = File::open(dir).with_context(|| format!("opening {NETNS_DIR}"))?;
+    lock.lock().with_context(|| format!("locking {NETNS_DIR}"))?;
+    let share = || {
+        let flags = MsFlags::MS_SHARED | MsFlags::MS_REC;
+        mount(None::<&str>, dir, None::<&str>, flags, None::<&str>)
+    };
+    let shared = match share() {
+        // It is no mount yet.
+        Err(Errno::EINVAL) => {
+            let flags = MsFlags::MS_BIND | MsFlags::MS_REC;
+            mount(Some(dir), dir, None::<&str>, flags, None::<&str>).and_then(|()| share())
+        }
+        other => other,
+    };
+    shared.with_context(|| format!("making {NETNS_DIR} a shared mount"))
 }
 
 /// A directory of this process, removed with everything mounted below it on drop.

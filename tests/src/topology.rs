@@ -123,6 +123,17 @@ impl Topology {
         self.nodes[node].add_pod(name)
     }
 
+    /// As [`Topology::add_pod`], with the addresses [`pod_addresses`](crate::host::pod_addresses) gives for a number.
+    ///
+    /// # Errors
+    /// When a pod has that number, or the kernel refuses.
+    ///
+    /// # Panics
+    /// When there is no such node.
+    pub fn add_pod_at(&mut self, node: usize, name: &str, number: u8) -> Result<Pod> {
+        self.nodes[node].add_pod_at(name, number)
+    }
+
     /// Sends what clients send to the service ranges through this node from now on.
     ///
     /// # Errors
