@@ -51,7 +51,7 @@ pub mod maps {
 #[repr(u32)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Stage {
-    /// Everything but the fresh hit of a plain packet, IPv4.
+    /// Flows whose state changes or is due for a refresh, and headers that are not plain, IPv4.
     Full4 = 0,
     /// The same, IPv6.
     Full6 = 1,
@@ -59,15 +59,21 @@ pub enum Stage {
     Reject4 = 2,
     /// The same, IPv6.
     Reject6 = 3,
+    /// A connection's first packet, IPv4.
+    New4 = 4,
+    /// The same, IPv6.
+    New6 = 5,
 }
 
 impl Stage {
     /// Every stage with the names of its XDP and its tc program.
-    pub const ALL: [(Self, &'static str, &'static str); 4] = [
+    pub const ALL: [(Self, &'static str, &'static str); 6] = [
         (Self::Full4, "xdp_full4", "tc_full4"),
         (Self::Full6, "xdp_full6", "tc_full6"),
         (Self::Reject4, "xdp_reject4", "tc_reject4"),
         (Self::Reject6, "xdp_reject6", "tc_reject6"),
+        (Self::New4, "xdp_new4", "tc_new4"),
+        (Self::New6, "xdp_new6", "tc_new6"),
     ];
 }
 

@@ -1,0 +1,72 @@
+//! Constants of one installation, patched by the loader before the verifier sees them (`lb_common::layout::globals`).
+
+use aya_ebpf::Global;
+use lb_common::hash::Seed;
+use lb_common::lifetime::Timeouts;
+
+/// The flow hash's secret words.
+#[unsafe(no_mangle)]
+static SEED: Global<[u32; 10]> = Global::new([0; 10]);
+/// Buckets of `flows4` minus one.
+#[unsafe(no_mangle)]
+static FLOW4_MASK: Global<u32> = Global::new(0);
+/// Buckets of `flows6` minus one.
+#[unsafe(no_mangle)]
+static FLOW6_MASK: Global<u32> = Global::new(0);
+/// Ticks of jiffies a second.
+#[unsafe(no_mangle)]
+static HZ: Global<u32> = Global::new(250);
+/// Idle times in jiffies, in the order of [`Timeouts`].
+#[unsafe(no_mangle)]
+static TIMEOUTS: Global<[u32; 6]> = Global::new([0; 6]);
+/// First port of the range for rewritten sources, and their number in the upper half.
+#[unsafe(no_mangle)]
+static SNAT_PORTS: Global<u32> = Global::new(0);
+/// Resets and ICMP errors a second and CPU.
+#[unsafe(no_mangle)]
+static REJECTS_PER_SECOND: Global<u32> = Global::new(0);
+
+#[inline(always)]
+pub fn seed() -> Seed {
+    Seed(SEED.load())
+}
+
+#[inline(always)]
+pub fn flow4_mask() -> u32 {
+    FLOW4_MASK.load()
+}
+
+#[inline(always)]
+pub fn flow6_mask() -> u32 {
+    FLOW6_MASK.load()
+}
+
+#[inline(always)]
+pub fn hz() -> u32 {
+    HZ.load()
+}
+
+#[inline(always)]
+pub fn timeouts() -> Timeouts {
+    let [tcp_open, tcp_established, tcp_closing, tcp_reset, udp, udp_stream] = TIMEOUTS.load();
+    Timeouts {
+        tcp_open,
+        tcp_established,
+        tcp_closing,
+        tcp_reset,
+        udp,
+        udp_stream,
+    }
+}
+
+/// First port and number of ports.
+#[inline(always)]
+pub fn snat_ports() -> (u16, u32) {
+    let both = SNAT_PORTS.load();
+    (both as u16, both >> 16)
+}
+
+#[inline(always)]
+pub fn rejects_per_second() -> u32 {
+    REJECTS_PER_SECOND.load()
+}

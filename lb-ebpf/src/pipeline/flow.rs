@@ -1,0 +1,225 @@
+//! Stage 3: the one look-up of an established flow.
+//!
+//! Readers take no lock. The protocol: sequence, key, instruction, sequence again; an odd or a changed sequence means that the
+//! entry was being written, and the look is repeated. Reading the key before the sequence would let a reader use the
+//! instruction of the flow that replaced its own between the two.
+
+use crate::atomic::barrier;
+use crate::family::{Family, key_matches};
+use crate::globals;
+use crate::maps::BACKENDS;
+use lb_common::flow::{FlowEntry, Forward, HookClass, REPLY, WAYS, class_of, forward_of};
+use lb_common::hash::{first_bucket, second_bucket};
+use lb_common::lifetime;
+use lb_common::port::Port;
+
+/// Looks at an entry that is being written, before giving up.
+const ATTEMPTS: usize = 4;
+
+/// A consistent copy of an entry's instruction and state.
+pub struct Hit<F: Family> {
+    /// The entry, for its state bytes; its instruction may have changed since.
+    pub entry: *mut FlowEntry<F::Addr>,
+    /// The addresses after the rewrite.
+    pub new_pair: F::Pair,
+    /// The ports after the rewrite, as loaded.
+    pub new_ports: u32,
+    /// See [`FlowEntry::delta_addr`].
+    pub delta_addr: u16,
+    /// See [`FlowEntry::delta_port`].
+    pub delta_port: u16,
+    /// First eight bytes of the new Ethernet header.
+    pub macs: u64,
+    /// The next four.
+    pub macs_rest: u32,
+    /// See [`FlowEntry::ifindex`].
+    pub ifindex: u32,
+    /// See [`FlowEntry::backend`].
+    pub backend: u32,
+    /// See [`FlowEntry::generation`].
+    pub generation: u16,
+    /// See [`FlowEntry::kind`].
+    pub kind: u8,
+    /// See [`FlowEntry::own`].
+    pub own: u8,
+    /// See [`FlowEntry::peer`].
+    pub peer: u8,
+    /// See [`FlowEntry::mirror`].
+    pub mirror: u8,
+    /// See [`FlowEntry::last`].
+    pub last: u32,
+}
+
+/// What a look-up found.
+pub enum Lookup<F: Family> {
+    /// The flow.
+    Hit(Hit<F>),
+    /// No such flow.
+    Miss,
+    /// The flow, but it was being written at every look: never to be taken for a miss.
+    Busy,
+}
+
+impl<F: Family> Hit<F> {
+    /// Where it acts.
+    #[inline(always)]
+    pub fn class(&self) -> HookClass {
+        class_of(self.kind)
+    }
+
+    /// How its packets go on.
+    #[inline(always)]
+    pub fn forward(&self) -> Forward {
+        forward_of(self.kind)
+    }
+
+    /// Whether it is for packets from the backend to the client.
+    #[inline(always)]
+    pub fn is_reply(&self) -> bool {
+        self.kind & REPLY != 0
+    }
+
+    /// The low half of its present backend's generation equals its own: even, so alive.
+    #[inline(always)]
+    pub fn is_valid(&self) -> bool {
+        is_valid(self.backend, self.generation)
+    }
+
+    /// Ticks without a packet.
+    #[inline(always)]
+    pub fn idle(&self, now: u32) -> u32 {
+        now.wrapping_sub(self.last)
+    }
+
+    /// Whether it has outlived its idle time.
+    #[inline(always)]
+    pub fn is_expired(&self, now: u32, proto: u8) -> bool {
+        lifetime::expired(now, self.last, globals::timeouts().of(proto, self.own, self.peer))
+    }
+}
+
+/// Whether a flow made when the backend had this generation is good.
+#[inline(always)]
+pub fn is_valid(backend: u32, generation: u16) -> bool {
+    match BACKENDS.get_ptr(backend) {
+        // SAFETY: a pointer into the map's value; words are written whole.
+        Some(backend) => unsafe { (&raw const (*backend).generation).read_volatile() as u16 == generation },
+        None => false,
+    }
+}
+
+/// The flow of a tuple.
+#[inline(always)]
+pub fn look_up<F: Family>(pair: F::Pair, ports: u32, proto: u8) -> Lookup<F> {
+    let hash = F::hash(pair, ports, proto);
+    match in_bucket::<F>(first_bucket(hash, F::mask()), pair, ports, proto) {
+        InBucket::Hit(hit) => Lookup::Hit(hit),
+        InBucket::Busy => Lookup::Busy,
+        InBucket::Miss { full: false } => Lookup::Miss,
+        InBucket::Miss { full: true } => {
+            match in_bucket::<F>(second_bucket(hash, F::mask()), pair, ports, proto) {
+                InBucket::Hit(hit) => Lookup::Hit(hit),
+                InBucket::Busy => Lookup::Busy,
+                InBucket::Miss { .. } => Lookup::Miss,
+            }
+        }
+    }
+}
+
+enum InBucket<F: Family> {
+    Hit(Hit<F>),
+    Miss { full: bool },
+    Busy,
+}
+
+#[inline(always)]
+fn in_bucket<F: Family>(index: u32, pair: F::Pair, ports: u32, proto: u8) -> InBucket<F> {
+    let Some(first) = F::bucket(index) else {
+        return InBucket::Miss { full: false };
+    };
+    let mut way = 0;
+    while way < WAYS {
+        // SAFETY: a bucket holds `WAYS` entries.
+        let entry = unsafe { first.add(way) };
+        let mut attempt = 0;
+        loop {
+            // SAFETY: `entry` points into a map value; every field is read once, as a whole word.
+            unsafe {
+                let seq = (&raw const (*entry).seq).read_volatile();
+                barrier();
+                if !key_matches::<F>(entry, pair, ports, proto) {
+                    break;
+                }
+                let hit = read::<F>(entry);
+                barrier();
+                if seq & 1 == 0 && (&raw const (*entry).seq).read_volatile() == seq {
+                    return InBucket::Hit(hit);
+                }
+            }
+            attempt += 1;
+            if attempt == ATTEMPTS {
+                return InBucket::Busy;
+            }
+        }
+        way += 1;
+    }
+    // Places fill from the first to the last and never look empty again.
+    // SAFETY: a bucket holds `WAYS` entries.
+    let full = unsafe { (&raw const (*first.add(WAYS - 1)).proto).read_volatile() != 0 };
+    InBucket::Miss { full }
+}
+
+/// Copies an entry's instruction and state, word by word.
+///
+/// # Safety
+/// `entry` points into a bucket. The copy is consistent only if the sequence around it was.
+#[inline(always)]
+unsafe fn read<F: Family>(entry: *mut FlowEntry<F::Addr>) -> Hit<F> {
+    // SAFETY: the caller's promise; the offsets of the double words are multiples of eight in both families' entries.
+    unsafe {
+        let state = (&raw const (*entry).proto).cast::<u32>().read_volatile();
+        let last = (&raw const (*entry).last).read_volatile();
+        let new_pair = F::load((&raw const (*entry).new_src).cast());
+        let ports = (&raw const (*entry).new_sport).cast::<u64>().read_volatile();
+        let macs = (&raw const (*entry).macs).cast::<u64>().read_volatile();
+        let macs_rest = (&raw const (*entry).macs).cast::<u32>().add(2).read_volatile();
+        let ifindex = (&raw const (*entry).ifindex).read_volatile();
+        let backend = (&raw const (*entry).backend).read_volatile();
+        let tail = (&raw const (*entry).generation).cast::<u32>().read_volatile();
+        Hit {
+            entry,
+            new_pair,
+            new_ports: ports as u32,
+            delta_addr: (ports >> 32) as u16,
+            delta_port: (ports >> 48) as u16,
+            macs,
+            macs_rest,
+            ifindex,
+            backend,
+            generation: tail as u16,
+            kind: (tail >> 16) as u8,
+            own: (state >> 8) as u8,
+            peer: (state >> 16) as u8,
+            mirror: (state >> 24) as u8,
+            last,
+        }
+    }
+}
+
+/// Ports side by side, as a header holds them.
+#[inline(always)]
+pub fn ports(src: Port, dst: Port) -> u32 {
+    src.0 as u32 | (dst.0 as u32) << 16
+}
+
+/// The same ports the other way round.
+#[inline(always)]
+pub fn swap_ports(ports: u32) -> u32 {
+    ports << 16 | ports >> 16
+}
+
+/// The same addresses the other way round.
+#[inline(always)]
+pub fn swap_pair<F: Family>(pair: F::Pair) -> F::Pair {
+    F::pair(F::second(pair), F::first(pair))
+}

@@ -1,0 +1,69 @@
+//! Stage 4: does a new connection go to a frontend, and to which service record?
+
+use super::host_socket;
+use crate::family::Family;
+use crate::hook::Hook;
+use crate::maps::{FRONTENDS, NODE_ADDRS, SERVICES};
+use lb_common::addr::Addr;
+use lb_common::frontend::FrontendKey;
+use lb_common::node_addr::NODE_PORTS;
+use lb_common::port::Port;
+use lb_common::reason::Reason;
+use lb_common::service::ServiceRecord;
+
+/// Looks at a value whose tag is wrong, before giving up.
+const ATTEMPTS: usize = 4;
+
+/// A map key on the stack: the verifier wants it aligned for the double words LLVM writes it with.
+#[repr(C, align(8))]
+struct OnStack<T>(T);
+
+/// The record of the frontend the packet is addressed to.
+#[inline(always)]
+pub fn find<F: Family, H: Hook>(
+    hook: &H,
+    pair: F::Pair,
+    ports: u32,
+    proto: u8,
+) -> Result<*const ServiceRecord, Reason> {
+    let dst: Addr = F::second(pair).into();
+    let port = Port((ports >> 16) as u16);
+    if let Some(record) = record_of(dst, port, proto)? {
+        return Ok(record);
+    }
+    let address = OnStack(dst);
+    // SAFETY: the value is read once, as a word.
+    if let Some(flags) = unsafe { NODE_ADDRS.get(address.0) }
+        && *flags & NODE_PORTS != 0
+    {
+        let any = if F::HEADER == 20 { Addr::ANY4 } else { Addr::ANY6 };
+        let Some(record) = record_of(any, port, proto)? else {
+            return Err(Reason::NotOurs);
+        };
+        return if host_socket::owns::<F, H>(hook, pair, ports, proto) {
+            Err(Reason::HostSocket)
+        } else {
+            Ok(record)
+        };
+    }
+    record_of(dst, Port::NONE, 0)?.ok_or(Reason::NotOurs)
+}
+
+#[inline(always)]
+fn record_of(addr: Addr, port: Port, proto: u8) -> Result<Option<*const ServiceRecord>, Reason> {
+    let key = OnStack(FrontendKey::new(addr, port, proto));
+    let mut attempt = 0;
+    while attempt < ATTEMPTS {
+        let Some(value) = FRONTENDS.get_ptr(&key.0) else {
+            return Ok(None);
+        };
+        // A kernel hash element may be given to another key while it is being read: the tag tells.
+        // SAFETY: a pointer into a map value, one aligned word.
+        let value = unsafe { value.read_volatile() };
+        if let Some(index) = value.index_for(&key.0) {
+            return Ok(SERVICES.get_ptr(index));
+        }
+        attempt += 1;
+    }
+    Err(Reason::Busy)
+}

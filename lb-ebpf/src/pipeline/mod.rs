@@ -1,0 +1,46 @@
+//! A packet's itinerary, one stage a file:
+//!
+//! ```text
+//! parse → prefilter → flow ───────────────────────────────────────────────────→ rewrite → forward
+//!                       └ miss → frontend → backend (affinity, choice) → new ──┘
+//!                                   └ nobody there → reject
+//! ```
+//!
+//! [`fast`] is the first line for plain packets with a fresh flow; [`full`] is that line for all others; [`begin`] is the second,
+//! and [`reject`] the third. They are programs of their own, joined by tail calls, so that the hot one stays small for the verifier, its stack and the instruction cache.
+//! Every stage is written once, over address family and hook.
+
+mod backend;
+mod fast;
+mod flow;
+mod forward;
+mod frontend;
+mod full;
+mod host_socket;
+mod new;
+mod nexthop;
+mod parse;
+mod prefilter;
+mod refresh;
+mod reject;
+mod rewrite;
+pub mod scratch;
+pub mod table;
+
+pub use fast::fast;
+pub use full::full;
+pub use new::begin;
+pub use reject::reject;
+
+use crate::family::Family;
+use crate::hook::{Hook, Verdict};
+use crate::stats;
+use lb_common::reason::Reason;
+
+/// Hands the packet to the stage that answers it.
+#[inline(always)]
+fn reject_later<F: Family, H: Hook>(hook: &H, reason: Reason) -> Verdict {
+    stats::count(reason);
+    hook.tail_call(F::REJECT);
+    Verdict::Drop(Reason::StageMissing)
+}

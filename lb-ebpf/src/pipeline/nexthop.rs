@@ -1,0 +1,76 @@
+//! Where a packet goes from here: the kernel's own routes and neighbours.
+
+use crate::family::Family;
+use crate::hook::Hook;
+use aya_ebpf::helpers::bpf_fib_lookup;
+use lb_common::flow::{FORWARD_MASK, FORWARD_SHIFT, FlowEntry, Forward};
+
+/// `struct bpf_fib_lookup` (include/uapi/linux/bpf.h), the fields that are used by name.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct FibLookup {
+    family: u8,
+    l4_protocol: u8,
+    sport: u16,
+    dport: u16,
+    tot_len: u16,
+    ifindex: u32,
+    tos: u32,
+    src: [u32; 4],
+    dst: [u32; 4],
+    vlan: u32,
+    /// Source MAC, then destination MAC.
+    macs: [u16; 6],
+}
+
+const _: () = assert!(size_of::<FibLookup>() == 64);
+
+/// BPF_FIB_LKUP_RET_SUCCESS
+const FOUND: i64 = 0;
+/// BPF_FIB_LKUP_RET_NO_NEIGH: a route, and no known neighbour.
+const NO_NEIGHBOUR: i64 = 7;
+
+/// Looks up the way to `dst` for packets that come in by device `from`, and puts it into `entry`: device, addresses, and how
+/// to forward. False when there is no way.
+#[inline(always)]
+pub fn resolve<F: Family, H: Hook>(
+    hook: &H,
+    fib: *mut FibLookup,
+    entry: *mut FlowEntry<F::Addr>,
+    dst: F::Addr,
+    from: u32,
+) -> bool {
+    // SAFETY: both are this CPU's scratch.
+    let (fib, entry) = unsafe { (&mut *fib, &mut *entry) };
+    fib.family = F::AF;
+    fib.l4_protocol = 0;
+    fib.sport = 0;
+    fib.dport = 0;
+    // No length: the kernel would refuse what exceeds the route's MTU.
+    fib.tot_len = 0;
+    fib.ifindex = from;
+    fib.tos = 0;
+    fib.src = [0; 4];
+    fib.dst = F::in_sixteen(dst);
+    fib.vlan = 0;
+    // SAFETY: the parameters are this CPU's own.
+    let found = unsafe {
+        bpf_fib_lookup(
+            hook.context(),
+            (&raw mut *fib).cast(),
+            size_of::<FibLookup>() as i32,
+            0,
+        )
+    };
+    let forward = match found {
+        FOUND => Forward::Redirect,
+        NO_NEIGHBOUR => Forward::Neighbour,
+        _ => return false,
+    };
+    let [s0, s1, s2, d0, d1, d2] = fib.macs;
+    let word = |a: u16, b: u16| a as u32 | (b as u32) << 16;
+    entry.ifindex = fib.ifindex;
+    entry.macs = [word(d0, d1), word(d2, s0), word(s1, s2)];
+    entry.kind = entry.kind & !FORWARD_MASK | (forward as u8) << FORWARD_SHIFT;
+    true
+}
