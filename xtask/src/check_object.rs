@@ -20,7 +20,13 @@ use crate::{
 
 /// Subprograms that are meant to be ones, by a fragment of their path, each with its reason. Everything else
 /// has to be inlined into its program.
-const SUBPROGRAMS: &[(&str, &str)] = &[];
+const SUBPROGRAMS: &[(&str, &str)] = &[
+    (
+        "flow_",
+        "global functions that write the flow table: walked once by the verifier instead of once for each path to them \
+         (a million instructions otherwise); off the hot path",
+    ),
+];
 
 /// Fragments of the paths that a reachable panic leaves behind.
 const PANICS: &[&str] = &[

@@ -215,7 +215,7 @@ pub fn ports(src: Port, dst: Port) -> u32 {
 /// The same ports the other way round.
 #[inline(always)]
 pub fn swap_ports(ports: u32) -> u32 {
-    ports << 16 | ports >> 16
+    ports.rotate_right(16)
 }
 
 /// The same addresses the other way round.

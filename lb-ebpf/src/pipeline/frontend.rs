@@ -54,7 +54,7 @@ fn record_of(addr: Addr, port: Port, proto: u8) -> Result<Option<*const ServiceR
     let key = OnStack(FrontendKey::new(addr, port, proto));
     let mut attempt = 0;
     while attempt < ATTEMPTS {
-        let Some(value) = FRONTENDS.get_ptr(&key.0) else {
+        let Some(value) = FRONTENDS.get_ptr(key.0) else {
             return Ok(None);
         };
         // A kernel hash element may be given to another key while it is being read: the tag tells.

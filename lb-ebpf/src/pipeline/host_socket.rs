@@ -4,6 +4,7 @@ use crate::family::Family;
 use crate::hook::Hook;
 use aya_ebpf::bindings::bpf_sock_tuple;
 use aya_ebpf::helpers::{bpf_sk_lookup_udp, bpf_sk_release, bpf_skc_lookup_tcp};
+use core::mem::MaybeUninit;
 use lb_common::protocol::TCP;
 
 /// The hook's own network namespace.
@@ -14,8 +15,8 @@ const LISTEN: u32 = 10;
 /// Whether a connected socket of the host owns the tuple. A listener does not: the service shadows it (S31).
 #[inline(always)]
 pub fn owns<F: Family, H: Hook>(hook: &H, pair: F::Pair, ports: u32, proto: u8) -> bool {
-    // `struct bpf_sock_tuple`: addresses, then ports.
-    let mut tuple = [0_u64; 5];
+    // `struct bpf_sock_tuple`: addresses, then ports. What the length leaves out is never read.
+    let mut tuple = MaybeUninit::<[u64; 5]>::uninit();
     let len = if F::HEADER == 20 { 12 } else { 36 };
     // SAFETY: forty bytes hold either form.
     unsafe {

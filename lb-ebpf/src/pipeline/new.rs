@@ -4,7 +4,7 @@ use super::backend::{self, Choice};
 use super::flow::{self, Lookup};
 use super::forward::forward;
 use super::parse::{Packet, parse};
-use super::scratch::Part;
+use super::scratch::{Part, clear_macs};
 use super::table::{self, Inserted};
 use super::{frontend, host_socket, nexthop, reject_later};
 use crate::family::Family;
@@ -141,7 +141,7 @@ fn establish<F: Family, H: Hook>(
     entry.new_src = client;
     entry.new_dst = address;
     entry.new_dport = port;
-    entry.macs = [0; 3];
+    clear_macs(entry);
     entry.ifindex = 0;
     entry.backend = choice.index;
     entry.generation = choice.generation as u16;
@@ -149,7 +149,7 @@ fn establish<F: Family, H: Hook>(
     entry.flags = 0;
 
     reply.kind = kind(HookClass::Egress, Forward::Stack, true);
-    reply.macs = [0; 3];
+    clear_macs(reply);
     reply.ifindex = hook.ifindex();
     if rewrite_source {
         if !nexthop::resolve::<F, H>(hook, fib, entry, address, hook.ifindex()) {

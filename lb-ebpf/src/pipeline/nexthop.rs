@@ -40,33 +40,30 @@ pub fn resolve<F: Family, H: Hook>(
     dst: F::Addr,
     from: u32,
 ) -> bool {
-    // SAFETY: both are this CPU's scratch.
-    let (fib, entry) = unsafe { (&mut *fib, &mut *entry) };
-    fib.family = F::AF;
-    fib.l4_protocol = 0;
-    fib.sport = 0;
-    fib.dport = 0;
-    // No length: the kernel would refuse what exceeds the route's MTU.
-    fib.tot_len = 0;
-    fib.ifindex = from;
-    fib.tos = 0;
-    fib.src = [0; 4];
-    fib.dst = F::in_sixteen(dst);
-    fib.vlan = 0;
+    let [d0, d1, d2, d3] = F::in_sixteen(dst);
+    let words = fib.cast::<u64>();
+    // Whole words, one by one: LLVM would make a call of a longer run of zeros. No length is given: the kernel would refuse what
+    // exceeds the route's MTU.
+    // SAFETY: this CPU's scratch, eight double words.
+    unsafe {
+        words.write_volatile(F::AF as u64);
+        words.add(1).write_volatile(from as u64);
+        words.add(2).write_volatile(0);
+        words.add(3).write_volatile(0);
+        words.add(4).write_volatile(d0 as u64 | (d1 as u64) << 32);
+        words.add(5).write_volatile(d2 as u64 | (d3 as u64) << 32);
+        words.add(6).write_volatile(0);
+        words.add(7).write_volatile(0);
+    }
     // SAFETY: the parameters are this CPU's own.
-    let found = unsafe {
-        bpf_fib_lookup(
-            hook.context(),
-            (&raw mut *fib).cast(),
-            size_of::<FibLookup>() as i32,
-            0,
-        )
-    };
+    let found = unsafe { bpf_fib_lookup(hook.context(), fib.cast(), size_of::<FibLookup>() as i32, 0) };
     let forward = match found {
         FOUND => Forward::Redirect,
         NO_NEIGHBOUR => Forward::Neighbour,
         _ => return false,
     };
+    // SAFETY: both are this CPU's scratch.
+    let (fib, entry) = unsafe { (&*fib, &mut *entry) };
     let [s0, s1, s2, d0, d1, d2] = fib.macs;
     let word = |a: u16, b: u16| a as u32 | (b as u32) << 16;
     entry.ifindex = fib.ifindex;

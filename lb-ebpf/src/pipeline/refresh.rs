@@ -3,7 +3,7 @@
 use super::flow::{Hit, Lookup, look_up, swap_pair, swap_ports};
 use super::nexthop;
 use super::parse::Packet;
-use super::scratch::Part;
+use super::scratch::{Part, clear_macs};
 use super::table::{self, Inserted};
 use crate::family::Family;
 use crate::hook::Hook;
@@ -90,7 +90,7 @@ fn next_hop<F: Family, H: Hook>(hook: &H, packet: &Packet<F>, hit: &mut Hit<F>) 
     entry.new_dst = F::second(hit.new_pair);
     (entry.new_sport, entry.new_dport) = (Port(hit.new_ports as u16), Port((hit.new_ports >> 16) as u16));
     entry.kind = hit.kind;
-    entry.macs = [0; 3];
+    clear_macs(entry);
     // Without a route for now the flow keeps the way it had.
     if !nexthop::resolve::<F, H>(hook, fib, entry, F::second(hit.new_pair), hook.ifindex()) {
         return;
@@ -133,7 +133,7 @@ fn build_mirror<F: Family>(
     (entry.new_sport, entry.new_dport) = (Port(swapped as u16), Port((swapped >> 16) as u16));
     entry.delta_addr = negate(hit.delta_addr);
     entry.delta_port = negate(hit.delta_port);
-    entry.macs = [0; 3];
+    clear_macs(entry);
     entry.ifindex = ifindex;
     entry.backend = hit.backend;
     entry.generation = hit.generation;

@@ -56,3 +56,15 @@ pub enum Part {
     /// The other half of [`Scratch::evicted`].
     EvictedMirror = 2,
 }
+
+/// Clears the next hop's addresses word by word: LLVM would make a call of it.
+#[inline(always)]
+pub fn clear_macs<A: Address>(entry: &mut FlowEntry<A>) {
+    let macs = (&raw mut entry.macs).cast::<u32>();
+    // SAFETY: three words.
+    unsafe {
+        macs.write_volatile(0);
+        macs.add(1).write_volatile(0);
+        macs.add(2).write_volatile(0);
+    }
+}
