@@ -4,6 +4,7 @@ use super::host_socket;
 use crate::family::Family;
 use crate::hook::Hook;
 use crate::maps::{FRONTENDS, NODE_ADDRS, SERVICES};
+use core::mem::MaybeUninit;
 use lb_common::addr::Addr;
 use lb_common::frontend::FrontendKey;
 use lb_common::node_addr::NODE_PORTS;
@@ -51,7 +52,21 @@ pub fn find<F: Family, H: Hook>(
 
 #[inline(always)]
 fn record_of(addr: Addr, port: Port, proto: u8) -> Result<Option<*const ServiceRecord>, Reason> {
-    let key = OnStack(FrontendKey::new(addr, port, proto));
+    let mut key = MaybeUninit::<OnStack<FrontendKey>>::uninit();
+    let [a, b, c, d] = addr.0;
+    // Word by word: of sixteen zeros, the nodePort key of IPv6, LLVM would make a call.
+    // SAFETY: twenty bytes, all of them written.
+    let key = unsafe {
+        let words = key.as_mut_ptr().cast::<u32>();
+        words.write_volatile(a);
+        words.add(1).write_volatile(b);
+        words.add(2).write_volatile(c);
+        words.add(3).write_volatile(d);
+        words
+            .add(4)
+            .write_volatile(u32::from(port.0) | u32::from(proto) << 16);
+        &*key.as_ptr()
+    };
     let mut attempt = 0;
     while attempt < ATTEMPTS {
         let Some(value) = FRONTENDS.get_ptr(key.0) else {
