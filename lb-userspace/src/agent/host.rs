@@ -98,3 +98,125 @@ pub fn without_xdp(target: Target) -> Target {
         ..target
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::AgentFlags;
+    use crate::node::{Address, Link, LinkKind, NoXdp, Scope, SourceAddresses};
+
+    fn config() -> Config {
+        Config::from_layers(None, &AgentFlags::default(), 4 << 30, None).unwrap()
+    }
+
+    fn network() -> NodeState {
+        let address = |net: &str| Address {
+            net: net.parse().unwrap(),
+            scope: Scope::Global,
+            secondary: false,
+            deprecated: false,
+            tentative: false,
+            duplicate: false,
+        };
+        let link = |name: &str, kind, addresses| Link {
+            name: name.to_owned(),
+            mac: Some([2, 0, 0, 0, 0, 1]),
+            kind,
+            up: true,
+            master: None,
+            lower: None,
+            lower_elsewhere: true,
+            mtu: 1500,
+            strips_vlan: None,
+            addresses,
+        };
+        let uplink = link(
+            "eth0",
+            LinkKind::Physical,
+            vec![address("192.0.2.1/24"), address("192.0.2.9/24")],
+        );
+        let pod = link("veth1", LinkKind::Veth, Vec::new());
+        NodeState {
+            links: [(2, uplink), (7, pod)].into(),
+            default_routes: Vec::new(),
+        }
+    }
+
+    fn node(internal: &str) -> Node {
+        Node {
+            name: "a".to_owned(),
+            zone: Some("zone-1".to_owned()),
+            internal_ips: vec![internal.parse().unwrap()],
+            labels: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn the_node_object_says_zone_and_primary_address() {
+        let host = Host::new(&network(), &config(), "a", Some(&node("192.0.2.9")));
+        assert_eq!(host.node.zone.as_deref(), Some("zone-1"));
+        let serving: Vec<String> = host
+            .addresses
+            .iter()
+            .filter(|(_, serves)| **serves)
+            .map(|(ip, _)| ip.to_string())
+            .collect();
+        assert_eq!(serving, ["192.0.2.9"]);
+        let flags: Vec<u32> = host
+            .address_entries()
+            .into_iter()
+            .map(|(_, flags)| flags)
+            .collect();
+        assert_eq!(flags, [0, NODE_PORTS], "192.0.2.1 is the node's without serving");
+    }
+
+    #[test]
+    fn without_a_node_object_the_uplinks_addresses_serve() {
+        let host = Host::new(&network(), &config(), "a", None);
+        assert_eq!(host.node.zone, None);
+        assert!(
+            host.addresses.values().all(|serves| *serves),
+            "{:?}",
+            host.addresses
+        );
+    }
+
+    #[test]
+    fn uplinks_and_pods_become_targets_of_their_role() {
+        let host = Host::new(&network(), &config(), "a", None);
+        let targets: Vec<(String, dataplane::Role)> = host
+            .devices
+            .values()
+            .map(target)
+            .map(|target| (target.name, target.role))
+            .collect();
+        let native = dataplane::Role::Uplink(XdpAttach::Native);
+        assert_eq!(
+            targets,
+            [
+                ("eth0".to_owned(), native),
+                ("veth1".to_owned(), dataplane::Role::Pod)
+            ]
+        );
+    }
+
+    #[test]
+    fn xdp_transmits_where_a_driver_runs_it() {
+        let device = |xdp| DeviceChoice {
+            ifindex: 2,
+            name: "eth0".to_owned(),
+            role: Role::Uplink,
+            mac: None,
+            xdp,
+            sources: SourceAddresses::default(),
+        };
+        for (xdp, expected) in [
+            (Xdp::Native { expected: false }, true),
+            (Xdp::Generic, false),
+            (Xdp::None(NoXdp::Virtual), false),
+        ] {
+            assert_eq!(target(&device(xdp.clone())).xdp_transmit, expected, "{xdp:?}");
+        }
+        assert!(!without_xdp(target(&device(Xdp::Native { expected: true }))).xdp_transmit);
+    }
+}

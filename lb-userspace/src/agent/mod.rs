@@ -9,6 +9,11 @@ pub mod conflicts;
 pub mod devices;
 pub mod host;
 pub mod logging;
+mod pace;
 pub mod reserved;
+mod run;
 pub mod running;
 pub mod settings;
+mod sync;
+
+pub use run::run;

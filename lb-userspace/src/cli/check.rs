@@ -192,3 +192,83 @@ impl Row for PlannedFrontend {
         ]]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::dir::{Config, Ranges};
+
+    const MANIFEST: &str = "\
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: shop}
+spec:
+  type: NodePort
+  clusterIP: 10.96.0.10
+  externalTrafficPolicy: Local
+  ports: [{name: http, port: 80, nodePort: 30080}]
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata:
+  name: web-1
+  namespace: shop
+  labels: {kubernetes.io/service-name: web}
+addressType: IPv4
+ports: [{name: http, port: 8080}]
+endpoints:
+- {addresses: [10.0.0.2], nodeName: here}
+- {addresses: [10.0.1.2], nodeName: there}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: typo}
+spec:
+  selektor: {a: b}
+  ports: [{port: 80}]
+";
+
+    fn check(manifest: &str) -> Findings {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("shop.yaml"), manifest).unwrap();
+        let config = Config {
+            path: directory.path().to_owned(),
+            ranges: Ranges::default(),
+            state_dir: None,
+        };
+        let node = ThisNode {
+            name: "here".to_owned(),
+            ..ThisNode::default()
+        };
+        findings(&dir::check(config).unwrap(), &node, &PlanConfig::default())
+    }
+
+    #[test]
+    fn what_would_be_programmed_is_planned_for_this_node() {
+        let findings = check(MANIFEST);
+        let text = findings.render(Format::Table).unwrap();
+        let planned = text.split("Would be programmed:\n").nth(1).unwrap();
+        let expected = "\
+SERVICE                           FRONTEND           INSIDE  OUTSIDE
+shop/web:http (80 TCP, IPv4)      *:30080/TCP        2       1
+shop/web:http (80 TCP, IPv4)      10.96.0.10:80/TCP  2       2
+";
+        let squeezed = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert_eq!(squeezed(planned), squeezed(expected));
+    }
+
+    #[test]
+    fn a_misspelt_field_is_refused_by_name_and_line() {
+        let findings = check(MANIFEST);
+        assert_eq!(findings.refused, 1);
+        let complaint = findings
+            .objects
+            .iter()
+            .find(|line| line.contains("refused"))
+            .unwrap();
+        assert!(
+            complaint.contains("shop.yaml:26") && complaint.contains("spec.selektor"),
+            "{complaint}"
+        );
+    }
+}

@@ -3,6 +3,7 @@
 //! Owns: the verbs and their options, the exit status, where text goes. Must not know: how rows are made ([`view`]), how maps
 //! are read (`dataplane`), how the agent works.
 
+pub mod agent;
 pub mod check;
 pub mod cleanup;
 pub mod dump;
@@ -42,8 +43,10 @@ pub struct Cli {
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
+    /// Serve this node's Services until told to stop; the datapath goes on afterwards
+    Agent(Box<agent::Agent>),
     /// Check configuration and manifests, and say what would be programmed; touches nothing
-    Check(check::Check),
+    Check(Box<check::Check>),
     /// Show services, backends, flows, affinity, devices or the status
     Get(get::Get),
     /// Print a map's entries, decoded, one a line
@@ -66,6 +69,7 @@ pub struct Installation {
 /// What went wrong, and with it the exit status.
 pub fn run(cli: Cli) -> Result<(), Failure> {
     match cli.verb {
+        Verb::Agent(agent) => agent.run(),
         Verb::Check(check) => check.run(),
         Verb::Get(get) => get.run(),
         Verb::Dump(dump) => dump.run(),
