@@ -114,9 +114,13 @@ struct OnStack<T>(T);
 
 /// The backend the client had last, if it is still in the list this path may use (S33) and the timeout has not passed (S32).
 #[inline(always)]
+#[expect(
+    clippy::needless_borrows_for_generic_args,
+    reason = "by value, the key would be copied once more on the stack"
+)]
 pub fn remembered(client: Addr, service: u32, list: u8, timeout: u32, now: u32) -> Option<Choice> {
     let key = OnStack(AffinityKey { client, service });
-    let value = AFFINITY.get_ptr(key.0)?;
+    let value = AFFINITY.get_ptr(&key.0)?;
     // The element may be recycled under these reads: whatever they mix, the backend must be one of this service's, of the
     // present epoch and in the list.
     // SAFETY: a pointer into a map value; words are read once.
@@ -145,6 +149,10 @@ pub fn remembered(client: Addr, service: u32, list: u8, timeout: u32, now: u32) 
 
 /// Remembers the choice; a full map forgets its oldest.
 #[inline(always)]
+#[expect(
+    clippy::needless_borrows_for_generic_args,
+    reason = "by value, the key would be copied once more on the stack"
+)]
 pub fn remember(client: Addr, service: u32, choice: &Choice, now: u32) {
     let key = OnStack(AffinityKey { client, service });
     // SAFETY: a pointer into a map value.
@@ -155,5 +163,5 @@ pub fn remember(client: Addr, service: u32, choice: &Choice, now: u32) {
         last_used: now,
     });
     // An error means no memory: the client will be balanced anew, which is all that can be done.
-    let _ = AFFINITY.insert(key.0, value.0, 0);
+    let _ = AFFINITY.insert(&key.0, &value.0, 0);
 }

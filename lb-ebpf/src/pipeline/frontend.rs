@@ -51,6 +51,10 @@ pub fn find<F: Family, H: Hook>(
 }
 
 #[inline(always)]
+#[expect(
+    clippy::needless_borrows_for_generic_args,
+    reason = "by value, the key would be copied once more on the stack"
+)]
 fn record_of(addr: Addr, port: Port, proto: u8) -> Result<Option<*const ServiceRecord>, Reason> {
     let mut key = MaybeUninit::<OnStack<FrontendKey>>::uninit();
     let [a, b, c, d] = addr.0;
@@ -69,7 +73,7 @@ fn record_of(addr: Addr, port: Port, proto: u8) -> Result<Option<*const ServiceR
     };
     let mut attempt = 0;
     while attempt < ATTEMPTS {
-        let Some(value) = FRONTENDS.get_ptr(key.0) else {
+        let Some(value) = FRONTENDS.get_ptr(&key.0) else {
             return Ok(None);
         };
         // A kernel hash element may be given to another key while it is being read: the tag tells.
