@@ -87,7 +87,21 @@ fn chain(error: &dyn std::error::Error) -> String {
         }
         next = cause.source();
     }
-    text
+    last_lines(&text, MOST_LINES)
+}
+
+/// The verifier tells its way through a program in thousands of lines, and the reason last.
+const MOST_LINES: usize = 40;
+
+/// The first line of a text and its last ones.
+fn last_lines(text: &str, most: usize) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    if lines.len() <= most {
+        return text.to_owned();
+    }
+    let left_out = lines.len() - most;
+    let shown = &lines[left_out + 1..];
+    format!("{}\n[{left_out} lines left out]\n{}", lines[0], shown.join("\n"))
 }
 
 impl DataplaneError {
@@ -123,5 +137,16 @@ impl DataplaneError {
             what,
             source: io::Error::other(chain(&error)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_log_is_shown_by_its_first_line_and_its_end() {
+        assert_eq!(last_lines("a\nb\nc", 3), "a\nb\nc");
+        assert_eq!(last_lines("a\nb\nc\nd\ne", 3), "a\n[2 lines left out]\nd\ne");
     }
 }

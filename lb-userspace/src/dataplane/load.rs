@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 use aya::maps::{Map, MapData, ProgramArray};
 use aya::programs::{Program, TestRun, TestRunOptions};
-use aya::{Ebpf, EbpfLoader};
+use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 use lb_common::hash::Seed;
 use lb_common::layout::{self, Stage, globals, maps, programs};
 use lb_common::lifetime::Timeouts;
@@ -348,6 +348,11 @@ fn load(
     let mut loader = EbpfLoader::new();
     // The programs use no kernel type, so the kernel's own type information need not be read.
     loader.btf(None);
+    // Should a program be refused, aya has it verified again for the reason. The whole way there, a hundred times slower, is
+    // for who debugs.
+    if !tracing::enabled!(tracing::Level::DEBUG) {
+        loader.verifier_log_level(VerifierLogLevel::STATS);
+    }
     for (name, definition) in definitions {
         loader
             .map_max_entries(name, definition.max_entries)
