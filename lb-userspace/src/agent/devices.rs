@@ -39,10 +39,12 @@ impl Devices {
         left: impl IntoIterator<Item = u32>,
         wanted: &BTreeMap<u32, DeviceChoice>,
     ) -> Result<(), DataplaneError> {
-        for ifindex in dataplane.prune_devices()? {
+        let gone = dataplane.prune_devices()?;
+        for ifindex in &gone {
             tracing::info!(ifindex, "a device went while no agent ran");
         }
-        for ifindex in left.into_iter().filter(|ifindex| !wanted.contains_key(ifindex)) {
+        let unwanted = |ifindex: &u32| !gone.contains(ifindex) && !wanted.contains_key(ifindex);
+        for ifindex in left.into_iter().filter(unwanted) {
             tracing::info!(ifindex, "letting go of a device that is no longer served");
             dataplane.detach(ifindex)?;
         }

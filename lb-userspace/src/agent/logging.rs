@@ -2,7 +2,7 @@
 //!
 //! Owns: which level shows. Must not know: what is logged.
 
-use std::io;
+use std::io::{self, IsTerminal};
 
 use anyhow::{Context, Result};
 use tracing_subscriber::EnvFilter;
@@ -26,6 +26,7 @@ pub fn start(config: &Config, verbose: u8) -> Result<()> {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
         .with_target(false)
         .init();
     Ok(())

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use lb_common::addr::Addr;
-use lb_common::frontend::FrontendKey;
+use lb_common::frontend::{FrontendKey, FrontendValue};
 use lb_common::port::Port;
 use lb_common::service::{ServiceRecord, flags};
 use serde::Serialize;
@@ -63,13 +63,16 @@ pub struct FrontendRow {
 /// What the maps tell of an address's origin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub enum FrontendType {
-    /// An address the cluster owns whole (S24).
+    /// An address of the cluster's own.
     #[serde(rename = "ClusterIP")]
     ClusterIp,
     /// Addresses of the node.
     NodePort,
     /// An external or a load-balancer address.
     External,
+    /// One of the above: the maps do not tell which.
+    #[serde(rename = "VIP")]
+    Vip,
 }
 
 impl FrontendType {
@@ -78,6 +81,7 @@ impl FrontendType {
             Self::ClusterIp => "ClusterIP",
             Self::NodePort => "NodePort",
             Self::External => "External",
+            Self::Vip => "VIP",
         }
     }
 }
@@ -92,7 +96,7 @@ pub fn rows(snapshot: &Snapshot, scope: &Scope) -> Vec<ServiceRow> {
             continue;
         }
         if let Some(record) = snapshot.services.get(&value.index()) {
-            let row = frontend_row(key, record, kind_of(snapshot, key));
+            let row = frontend_row(key, record, kind_of(snapshot, key, value.index()));
             frontends.entry(record.service).or_default().push(row);
         }
     }
@@ -117,15 +121,40 @@ pub fn rows(snapshot: &Snapshot, scope: &Scope) -> Vec<ServiceRow> {
     rows
 }
 
-fn kind_of(snapshot: &Snapshot, key: &FrontendKey) -> FrontendType {
-    let whole = FrontendKey::new(key.addr, Port::NONE, 0);
-    if key.addr == Addr::ANY4 || key.addr == Addr::ANY6 {
-        FrontendType::NodePort
-    } else if snapshot.frontends.iter().any(|(other, _)| *other == whole) {
+/// What kind of address a key is. Cluster IPs have a record of their own, and so do all other addresses of a service port
+/// together; nodePorts give the latter away, a Local policy of theirs does too.
+fn kind_of(snapshot: &Snapshot, key: &FrontendKey, record: u32) -> FrontendType {
+    if is_node_port(key) {
+        return FrontendType::NodePort;
+    }
+    if is_external(snapshot, record) {
+        return FrontendType::External;
+    }
+    let service = snapshot.services.get(&record).map(|record| record.service);
+    let mut others = snapshot.frontends.iter().filter_map(|(other, value)| {
+        let other_record = snapshot.services.get(&value.index())?;
+        let counts = other.proto != 0 && value.index() != record && Some(other_record.service) == service;
+        counts.then_some(value.index())
+    });
+    if others.all(|other| is_external(snapshot, other)) {
         FrontendType::ClusterIp
     } else {
-        FrontendType::External
+        FrontendType::Vip
     }
+}
+
+fn is_node_port(key: &FrontendKey) -> bool {
+    key.addr == Addr::ANY4 || key.addr == Addr::ANY6
+}
+
+fn is_external(snapshot: &Snapshot, record: u32) -> bool {
+    let has_node_port =
+        |(key, value): &(FrontendKey, FrontendValue)| is_node_port(key) && value.index() == record;
+    let is_local_outside_alone = |record: &ServiceRecord| {
+        record.flags & flags::OUTSIDE_LOCAL_LIST != 0 && record.flags & flags::INSIDE_LOCAL_LIST == 0
+    };
+    snapshot.frontends.iter().any(has_node_port)
+        || snapshot.services.get(&record).is_some_and(is_local_outside_alone)
 }
 
 fn frontend_row(key: &FrontendKey, record: &ServiceRecord, kind: FrontendType) -> FrontendRow {
