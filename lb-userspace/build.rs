@@ -58,7 +58,7 @@ fn embed() -> io::Result<()> {
     rerun_if_changed(&tools.linker);
 
     let target_dir = kernel_object::target_dir_of(&out_dir).unwrap_or(&out_dir);
-    let object = kernel_object::build(&tools, workspace, target_dir)?;
+    let object = kernel_object::build(&tools, workspace, target_dir, kernel_object::DATAPATH)?;
     fs::copy(object, out_dir.join("lb-ebpf.o"))?;
     Ok(())
 }

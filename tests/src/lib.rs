@@ -10,6 +10,7 @@
 //! else in here knows what a Service is. Needs root.
 
 pub mod agent;
+pub mod bench;
 pub mod capture;
 pub mod child;
 pub mod client;
@@ -18,6 +19,8 @@ pub mod ethtool;
 pub mod host;
 pub mod link;
 pub mod netns;
+pub mod object;
+pub mod packets;
 pub mod pod;
 pub mod poll;
 pub mod scratch;

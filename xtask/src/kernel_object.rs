@@ -14,6 +14,9 @@ use crate::toolchain::{Core, TARGET, Toolchain};
 
 const PACKAGE: &str = "lb-ebpf";
 
+/// The product's object, by the name of its binary target.
+pub(crate) const DATAPATH: &str = "lb-ebpf";
+
 /// - `allows-misaligned-mem-access`: without it LLVM loads the align-1 header structs byte by byte.
 /// - `--btf`: the kernel and bpftool want type information for maps and programs.
 ///
@@ -65,11 +68,16 @@ const FOREIGN_ENVIRONMENT: &[&str] = &[
     "TARGET",
 ];
 
-/// Builds the release object and returns its path. Cargo's output goes to standard error.
+/// Builds the release object of a binary target and returns its path. Cargo's output goes to standard error.
 ///
 /// `target_dir` is the workspace's; the object gets a directory of its own in it, because the outer cargo holds
 /// the lock of its own while a build script runs.
-pub(crate) fn build(tools: &Toolchain, workspace: &Path, target_dir: &Path) -> io::Result<PathBuf> {
+pub(crate) fn build(
+    tools: &Toolchain,
+    workspace: &Path,
+    target_dir: &Path,
+    object: &str,
+) -> io::Result<PathBuf> {
     let target_dir = target_dir.join("ebpf");
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     for (name, _) in env::vars_os() {
@@ -86,7 +94,7 @@ pub(crate) fn build(tools: &Toolchain, workspace: &Path, target_dir: &Path) -> i
             "--package",
             PACKAGE,
             "--bin",
-            PACKAGE,
+            object,
             "--target",
             TARGET,
         ])
@@ -108,10 +116,10 @@ pub(crate) fn build(tools: &Toolchain, workspace: &Path, target_dir: &Path) -> i
     let status = cargo.status()?;
     if !status.success() {
         return Err(io::Error::other(format!(
-            "building {PACKAGE} for {TARGET} failed ({status})"
+            "building {object} for {TARGET} failed ({status})"
         )));
     }
-    Ok(target_dir.join(TARGET).join("release").join(PACKAGE))
+    Ok(target_dir.join(TARGET).join("release").join(object))
 }
 
 fn is_foreign(variable: &str) -> bool {
