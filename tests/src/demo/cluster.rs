@@ -78,7 +78,7 @@ impl Cluster {
             .uplink(Uplink::WholeFrames)
             .service_ranges(routed)
             .build()?;
-        let directory = Directory::new()?;
+        let mut directory = Directory::new()?;
         directory.write_manifests(files)?;
         directory.write_nodes(&topology)?;
         Ok(Self {
@@ -226,6 +226,14 @@ impl Cluster {
         }
     }
 
+    /// A line about the copies of the user's files, as one about the files themselves.
+    pub(super) fn in_users_words(&self, line: &str) -> String {
+        let copies = self.directory.copies.iter();
+        copies.fold(line.to_owned(), |line, (copy, original)| {
+            line.replace(&copy.display().to_string(), &original.display().to_string())
+        })
+    }
+
     /// Where the manifests are.
     pub(super) fn source(&self) -> PathBuf {
         self.directory.source()
@@ -236,12 +244,17 @@ impl Cluster {
 #[derive(Debug)]
 struct Directory {
     scratch: Scratch,
+    /// The user's files, as (copy, original).
+    copies: Vec<(PathBuf, PathBuf)>,
 }
 
 impl Directory {
     fn new() -> Result<Self> {
         let scratch = Scratch::new("demo")?;
-        let directory = Self { scratch };
+        let directory = Self {
+            scratch,
+            copies: Vec::new(),
+        };
         for path in [directory.source(), directory.state()] {
             fs::create_dir(&path).with_context(|| format!("making {}", path.display()))?;
         }
@@ -257,7 +270,7 @@ impl Directory {
     }
 
     /// Copies the user's files unchanged, numbered, so that two of one name do not meet.
-    fn write_manifests(&self, files: &[ManifestFile]) -> Result<()> {
+    fn write_manifests(&mut self, files: &[ManifestFile]) -> Result<()> {
         for (index, file) in files.iter().enumerate() {
             let name = file
                 .path
@@ -271,7 +284,9 @@ impl Directory {
                 Some("yaml" | "yml" | "json") => "",
                 _ => ".yaml",
             };
-            self.replace(&format!("{:02}-{name}{suffix}", index + 1), &file.text)?;
+            let copy = format!("{:02}-{name}{suffix}", index + 1);
+            self.replace(&copy, &file.text)?;
+            self.copies.push((self.source().join(copy), file.path.clone()));
         }
         Ok(())
     }

@@ -110,7 +110,8 @@ fn play(options: &Options, stop: &CancellationToken, start: Instant) -> Result<F
     check(stop)?;
 
     let verdicts = cluster.report()?;
-    notes.extend(verdicts.entries.iter().flat_map(|entry| entry.complaints()));
+    let complaints = verdicts.entries.iter().flat_map(|entry| entry.complaints());
+    notes.extend(complaints.map(|line| cluster.in_users_words(&line)));
     let (services, slices) = served(&verdicts);
     let world = cluster.world();
     let Probes {
