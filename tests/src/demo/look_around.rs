@@ -36,20 +36,22 @@ pub(super) fn text(cluster: &Cluster, probes: &[Probe]) -> Result<String> {
             ),
         );
     }
-    if let Some(agent) = cluster.agents.first() {
-        let bpffs = agent.bpffs().display();
-        for what in ["services", "backends", "flows", "status"] {
+    // Inside the node's namespace, where the numbers of its devices mean something.
+    for (node, agent) in cluster.topology.nodes().iter().zip(&cluster.agents) {
+        let views: &[&str] = match node.index() {
+            0 => &["services", "backends", "flows", "status"],
+            _ => &["flows"],
+        };
+        for view in views {
             say(
-                &format!("node0's {what}, from its maps"),
-                format!("{xvip} get {what} --bpffs {bpffs}"),
+                &format!("{}'s {view}, from its maps", node.name()),
+                format!(
+                    "ip netns exec {} {xvip} get {view} --bpffs {}",
+                    node.ns().name(),
+                    agent.bpffs().display()
+                ),
             );
         }
-    }
-    for (index, agent) in cluster.agents.iter().enumerate().skip(1) {
-        say(
-            &format!("the same of node{index}"),
-            format!("{xvip} get flows --bpffs {}", agent.bpffs().display()),
-        );
     }
     say(
         "inside a node; all namespaces: ip netns list",

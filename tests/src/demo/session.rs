@@ -138,8 +138,12 @@ fn play(options: &Options, stop: &CancellationToken, start: Instant) -> Result<F
     step.done(&format!("{total} requests"));
     let sums = report::by_frontend(&probes, &tallies);
     println!("\n{}", report::table(&sums));
-    for line in report::failures(&probes, &tallies) {
+    let failures = report::failures(&probes, &tallies);
+    for line in &failures {
         println!("FAILED: {line}");
+    }
+    if !failures.is_empty() {
+        show_reasons(&cluster)?;
     }
     show_flows(&cluster)?;
 
@@ -274,6 +278,17 @@ fn skipped(report: &Report) -> Vec<String> {
         }
     });
     services.collect()
+}
+
+/// What the nodes counted, for whoever has to find out why calls failed.
+fn show_reasons(cluster: &Cluster) -> Result<()> {
+    for (node, agent) in cluster.agents.iter().enumerate() {
+        println!(
+            "\nnode{node} $ xvip get status\n{}",
+            agent.xvip(&["get", "status"])?
+        );
+    }
+    Ok(())
 }
 
 fn show_flows(cluster: &Cluster) -> Result<()> {

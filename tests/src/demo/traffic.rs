@@ -199,3 +199,134 @@ fn seen(probe: &Probe, answer: &Answer, world: &World) -> Option<String> {
         .contains(&client)
         .then(|| node_name(probe.entry))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use lb_userspace::model::{self, ServiceKey, ServicePort};
+
+    use super::*;
+    use crate::demo::probe::{Frontend, FrontendKind};
+    use crate::server::Protocol;
+
+    fn address(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+
+    fn probe(expect: Expect) -> Probe {
+        Probe {
+            frontend: Frontend {
+                service: ServiceKey::new("default", "web"),
+                port: ServicePort {
+                    name: String::new(),
+                    protocol: model::Protocol::Tcp,
+                    port: 80,
+                    node_port: None,
+                },
+                kind: FrontendKind::LoadBalancer,
+                to: address("198.51.100.1:80"),
+                protocol: Protocol::Tcp,
+            },
+            caller: CallerId::Client,
+            entry: 1,
+            expect,
+        }
+    }
+
+    fn world() -> World {
+        let pair = |text: &str| [text.parse().unwrap(), "2001:db8::1".parse().unwrap()];
+        World {
+            nodes: vec![pair("192.0.2.10"), pair("192.0.2.11")],
+            client: pair("192.0.2.100"),
+            callers: Vec::new(),
+            pods: BTreeMap::new(),
+        }
+    }
+
+    fn answer(pod: &str, local: &str, client: &str) -> Outcome {
+        Outcome::Answered(Answer {
+            pod: pod.to_owned(),
+            client: address(client),
+            local: address(local),
+            echo: String::new(),
+        })
+    }
+
+    fn endpoints(keeps_address: bool) -> Expect {
+        Expect::Answer {
+            endpoints: [("10.244.0.2:80", "web-0"), ("10.244.1.2:80", "web-1")]
+                .map(|(at, name)| (address(at), name.to_owned()))
+                .into(),
+            keeps_address,
+            affinity: false,
+        }
+    }
+
+    #[test]
+    fn an_outcome_is_right_only_as_a_whole() {
+        let cases = [
+            (
+                endpoints(false),
+                answer("web-0", "10.244.0.2:80", "192.0.2.100:5"),
+                Ok("web-0 saw its own"),
+            ),
+            (
+                endpoints(false),
+                answer("web-0", "10.244.0.2:80", "192.0.2.11:5"),
+                Ok("web-0 saw node1"),
+            ),
+            (
+                endpoints(false),
+                answer("web-0", "10.244.0.2:80", "192.0.2.10:5"),
+                Err("web-0 took the caller for 192.0.2.10, which is neither it nor its node"),
+            ),
+            (
+                endpoints(true),
+                answer("web-0", "10.244.0.2:80", "192.0.2.11:5"),
+                Err("web-0 took the caller for node1; its own address has to be kept here"),
+            ),
+            (
+                endpoints(false),
+                answer("db-0", "10.244.0.9:80", "192.0.2.100:5"),
+                Err("answered by db-0 at 10.244.0.9:80, which is no endpoint here"),
+            ),
+            (
+                endpoints(false),
+                answer("web-0", "10.244.0.2:81", "192.0.2.100:5"),
+                Err("answered by web-0 at 10.244.0.2:81, which is no endpoint here"),
+            ),
+            (endpoints(false), Outcome::Refused, Err("refused")),
+            (Expect::Refused, Outcome::Refused, Ok("")),
+            (Expect::Refused, Outcome::Unreachable, Ok("")),
+            (
+                Expect::Refused,
+                Outcome::TimedOut,
+                Err("timed out, though there is no endpoint: a refusal was expected"),
+            ),
+        ];
+        for (expect, outcome, expected) in cases {
+            let judged = judge(&probe(expect), &outcome, &world()).map(|right| {
+                right
+                    .map(|(by, seen)| format!("{by} saw {seen}"))
+                    .unwrap_or_default()
+            });
+            assert_eq!(
+                judged,
+                expected.map(ToOwned::to_owned).map_err(ToOwned::to_owned),
+                "{outcome}"
+            );
+        }
+    }
+
+    #[test]
+    fn one_stray_call_breaks_affinity() {
+        let probe = probe(endpoints(false));
+        let mut tally = Tally::default();
+        for pod in ["10.244.0.2:80", "10.244.1.2:80", "10.244.0.2:80"] {
+            tally.add(&probe, &answer("", pod, "192.0.2.100:5"), &world());
+        }
+        tally.hold_to_affinity();
+        assert_eq!((tally.requests, tally.succeeded, tally.failed()), (3, 2, 1));
+    }
+}
