@@ -105,6 +105,8 @@ pub mod globals {
     pub const FLOW6_MASK: &str = "FLOW6_MASK";
     /// u32
     pub const HZ: &str = "HZ";
+    /// u32: [`HZ`], or 0 while the trace is to see every packet
+    pub const FRESH_FOR: &str = "FRESH_FOR";
     /// [`crate::lifetime::Timeouts`] in jiffies
     pub const TIMEOUTS: &str = "TIMEOUTS";
     /// u32: first port | count << 16

@@ -16,6 +16,9 @@ static FLOW6_MASK: Global<u32> = Global::new(0);
 /// Ticks of jiffies a second.
 #[unsafe(no_mangle)]
 static HZ: Global<u32> = Global::new(250);
+/// Jiffies after which a hit is no longer the hot program's: a second's worth, or 0 to see every packet in the trace.
+#[unsafe(no_mangle)]
+static FRESH_FOR: Global<u32> = Global::new(250);
 /// Idle times in jiffies, in the order of [`Timeouts`].
 #[unsafe(no_mangle)]
 static TIMEOUTS: Global<[u32; 6]> = Global::new([0; 6]);
@@ -44,6 +47,11 @@ pub fn flow6_mask() -> u32 {
 #[inline(always)]
 pub fn hz() -> u32 {
     HZ.load()
+}
+
+#[inline(always)]
+pub fn fresh_for() -> u32 {
+    FRESH_FOR.load()
 }
 
 #[inline(always)]

@@ -17,6 +17,7 @@ mod maps;
 mod packet;
 mod pipeline;
 mod stats;
+mod trace;
 
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_REDIRECT, XDP_TX};
 use aya_ebpf::helpers::bpf_jiffies64;

@@ -26,6 +26,10 @@ const SUBPROGRAMS: &[(&str, &str)] = &[
         "global functions that write the flow table: walked once by the verifier instead of once for each path to them \
          (a million instructions otherwise); off the hot path",
     ),
+    (
+        "trace_",
+        "the development trace: the verifier removes the calls while it is off",
+    ),
 ];
 
 /// Fragments of the paths that a reachable panic leaves behind.

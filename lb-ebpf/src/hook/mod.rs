@@ -85,6 +85,11 @@ pub trait Hook {
     /// XDP completes a packet or leaves it untouched; tc may hand a rewritten one to the stack.
     const IS_XDP: bool;
 
+    /// aya's view of the context.
+    type Context: aya_ebpf::EbpfContext;
+
+    /// aya's view of the context, for tail calls and the trace.
+    fn ebpf(&self) -> &Self::Context;
     /// Address of the first byte.
     fn data(&self) -> usize;
     /// Address behind the last byte that can be read directly.

@@ -54,6 +54,13 @@ impl Tc {
 impl Hook for Tc {
     const IS_XDP: bool = false;
 
+    type Context = TcContext;
+
+    #[inline(always)]
+    fn ebpf(&self) -> &TcContext {
+        &self.context
+    }
+
     #[inline(always)]
     fn data(&self) -> usize {
         // SAFETY: the context is the program's own.

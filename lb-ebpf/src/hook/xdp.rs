@@ -18,6 +18,13 @@ pub struct Xdp(pub XdpContext);
 impl Hook for Xdp {
     const IS_XDP: bool = true;
 
+    type Context = XdpContext;
+
+    #[inline(always)]
+    fn ebpf(&self) -> &XdpContext {
+        &self.0
+    }
+
     #[inline(always)]
     fn data(&self) -> usize {
         // SAFETY: the context is the program's own.

@@ -95,7 +95,7 @@ fn plain<F: Family, H: Hook>(hook: &H) -> Verdict {
     };
     // SAFETY: plain helper call.
     let now = unsafe { bpf_jiffies64() } as u32;
-    if hit.idle(now) >= globals::hz() || hit.own & shown == 0 || !hit.is_valid() {
+    if hit.idle(now) >= globals::fresh_for() || hit.own & shown == 0 || !hit.is_valid() {
         return full::<F, H>(hook);
     }
     if hit.class() as u8 != hook.place().class() as u8 {

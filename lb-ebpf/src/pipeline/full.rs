@@ -8,6 +8,7 @@ use super::{prefilter, reject_later};
 use crate::family::Family;
 use crate::globals;
 use crate::hook::{Hook, Verdict};
+use crate::trace;
 use aya_ebpf::helpers::bpf_jiffies64;
 use lb_common::flow::Forward;
 use lb_common::lifetime::{of_tcp, opens, seen};
@@ -17,10 +18,16 @@ use lb_common::reason::Reason;
 /// The whole walk of a packet of family `F`.
 #[inline(always)]
 pub fn full<F: Family, H: Hook>(hook: &H) -> Verdict {
+    trace::verdict(hook, walk::<F, H>(hook))
+}
+
+#[inline(always)]
+fn walk<F: Family, H: Hook>(hook: &H) -> Verdict {
     let packet = match parse::<F, H>(hook) {
         Ok(packet) => packet,
         Err(reason) => return Verdict::Pass(reason),
     };
+    trace::parsed(hook, &packet);
     if !prefilter::passes::<F>(packet.pair()) {
         return Verdict::Pass(Reason::NotOurs);
     }
@@ -60,6 +67,7 @@ enum Known {
 #[inline(always)]
 fn known<F: Family, H: Hook>(hook: &H, packet: &Packet<F>, hit: &mut Hit<F>, now: u32) -> Known {
     let tcp = packet.proto() == TCP;
+    trace::flow(hook, hit.backend, hit.kind, hit.idle(now));
     if hit.is_expired(now, packet.proto()) {
         return Known::Over;
     }

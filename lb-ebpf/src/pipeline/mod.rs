@@ -30,6 +30,7 @@ pub mod table;
 pub use fast::fast;
 pub use full::full;
 pub use new::begin;
+pub use parse::Packet;
 pub use reject::reject;
 
 use crate::family::Family;

@@ -12,6 +12,7 @@ use crate::globals;
 use crate::hook::{Hook, Verdict};
 use crate::maps::DEVICES;
 use crate::stats;
+use crate::trace;
 use aya_ebpf::helpers::{bpf_get_prandom_u32, bpf_jiffies64};
 use lb_common::addr::Address;
 use lb_common::backend::LOCAL;
@@ -29,6 +30,11 @@ const PORT_ATTEMPTS: usize = 16;
 /// Begins a flow, if the packet goes to a frontend. The stage before has seen that it may begin one.
 #[inline(always)]
 pub fn begin<F: Family, H: Hook>(hook: &H) -> Verdict {
+    trace::verdict(hook, walk::<F, H>(hook))
+}
+
+#[inline(always)]
+fn walk<F: Family, H: Hook>(hook: &H) -> Verdict {
     let packet = match parse::<F, H>(hook) {
         Ok(packet) => packet,
         Err(reason) => return Verdict::Pass(reason),
@@ -75,6 +81,7 @@ pub fn begin<F: Family, H: Hook>(hook: &H) -> Verdict {
     let Some(choice) = choice.or_else(|| backend::choose(side.range, service)) else {
         return Verdict::Drop(Reason::NoLiveBackend);
     };
+    trace::chosen(hook, service, choice.index);
     if affinity != 0 {
         backend::remember(client.into(), service, &choice, now);
     }

@@ -139,10 +139,10 @@ fn place<F: Family>(part: u32, now: u32) -> Inserted {
     // SAFETY: as above.
     let ((pair, ports, proto), hash) = unsafe { (key::<F>(entry), (*scratch).hash) };
     let (first, second) = (first_bucket(hash, F::mask()), second_bucket(hash, F::mask()));
-    let Some(ways) = F::bucket(first) else {
+    let Some(lock) = F::lock(first) else {
         return Inserted::Busy;
     };
-    let Some(lock) = F::lock(first) else {
+    let Some(ways) = F::bucket(first) else {
         return Inserted::Busy;
     };
     if !acquire(lock) {
@@ -153,8 +153,8 @@ fn place<F: Family>(part: u32, now: u32) -> Inserted {
     if found.rank > Rank::Same as u32
         && found.full
         && second != first
-        && let Some(ways) = F::bucket(second)
         && let Some(lock) = F::lock(second)
+        && let Some(ways) = F::bucket(second)
         && acquire(lock)
     {
         let other = scan::<F>(ways, pair, ports, proto, now);
@@ -204,10 +204,8 @@ fn change<F: Family>(
             second_bucket(hash, F::mask())
         };
         choice += 1;
-        // One after the other: of a pair of options LLVM copies the missing one's undefined pointer about, which the
-        // verifier refuses.
-        let Some(ways) = F::bucket(index) else { return };
         let Some(lock) = F::lock(index) else { return };
+        let Some(ways) = F::bucket(index) else { return };
         if !acquire(lock) {
             return;
         }

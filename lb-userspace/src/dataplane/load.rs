@@ -289,6 +289,7 @@ struct Globals {
     flow4_mask: u32,
     flow6_mask: u32,
     hz: u32,
+    fresh_for: u32,
     timeouts: AsPod<Timeouts>,
     snat_ports: u32,
     rejects_per_second: u32,
@@ -302,6 +303,12 @@ impl Globals {
             flow4_mask: settings.flow4_buckets - 1,
             flow6_mask: settings.flow6_buckets - 1,
             hz: settings.hz,
+            // The hot program has no trace: with one, every packet takes the full stage.
+            fresh_for: if log_level >= log::number(tracing::Level::DEBUG) {
+                0
+            } else {
+                settings.hz
+            },
             timeouts: AsPod(settings.timeouts.in_jiffies(settings.hz)),
             snat_ports: u32::from(settings.snat_port_first) | u32::from(settings.snat_port_count) << 16,
             rejects_per_second: settings.rejects_per_second,
@@ -315,11 +322,11 @@ impl Globals {
             .override_global(globals::FLOW4_MASK, &self.flow4_mask, true)
             .override_global(globals::FLOW6_MASK, &self.flow6_mask, true)
             .override_global(globals::HZ, &self.hz, true)
+            .override_global(globals::FRESH_FOR, &self.fresh_for, true)
             .override_global(globals::TIMEOUTS, &self.timeouts, true)
             .override_global(globals::SNAT_PORTS, &self.snat_ports, true)
             .override_global(globals::REJECTS_PER_SECOND, &self.rejects_per_second, true)
-            // Absent where no program has a log line.
-            .override_global(aya_log::LEVEL, &self.log_level, false);
+            .override_global(aya_log::LEVEL, &self.log_level, true);
     }
 }
 
@@ -331,6 +338,7 @@ impl Default for Globals {
             flow4_mask: 0,
             flow6_mask: 0,
             hz: 0,
+            fresh_for: 0,
             timeouts: AsPod(Timeouts::SECONDS),
             snat_ports: 0,
             rejects_per_second: 0,
