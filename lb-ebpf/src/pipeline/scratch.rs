@@ -41,6 +41,8 @@ pub struct Scratch<A: Address> {
     pub evicted: FlowEntry<A>,
     /// Hash of the part that is to be placed or changed.
     pub hash: u64,
+    /// The place that was found for it.
+    pub score: u64,
     /// Parameters of a route look-up.
     pub fib: FibLookup,
 }

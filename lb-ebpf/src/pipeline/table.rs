@@ -11,7 +11,6 @@ use crate::atomic::{barrier, compare_exchange, exchange};
 use crate::family::{Family, key_matches};
 use crate::globals;
 use crate::stats;
-use lb_common::addr::Address;
 use lb_common::flow::{FlowEntry, TOMBSTONE, WAYS};
 use lb_common::hash::{first_bucket, second_bucket};
 use lb_common::lifetime::{self, seen};
@@ -148,31 +147,36 @@ fn place<F: Family>(part: u32, now: u32) -> Inserted {
     if !acquire(lock) {
         return Inserted::Busy;
     }
-    let mut found = scan::<F>(ways, pair, ports, proto, now);
+    let mut found = scan::<F>(scratch, ways, pair, ports, proto, now);
+    let mut bucket = ways;
     let mut other_lock = core::ptr::null_mut();
-    if found.rank > Rank::Same as u32
-        && found.full
+    // SAFETY: a locked bucket of `WAYS` entries.
+    let full = unsafe { (&raw const (*ways.add(WAYS - 1)).proto).read_volatile() != 0 };
+    if !found.is(Rank::Same)
+        && full
         && second != first
         && let Some(lock) = F::lock(second)
         && let Some(ways) = F::bucket(second)
         && acquire(lock)
     {
-        let other = scan::<F>(ways, pair, ports, proto, now);
-        if other.rank < found.rank || (other.rank == found.rank && other.idle > found.idle) {
+        let other = scan::<F>(scratch, ways, pair, ports, proto, now);
+        if other.is_better_than(found) {
             found = other;
+            bucket = ways;
         }
         other_lock = lock;
     }
-    // SAFETY: `found.way` points into a bucket that is locked here; `entry` and `evicted` are the caller's scratch.
+    // SAFETY: the way is in a bucket that is locked here; `entry` and `evicted` are the scratch's.
     let outcome = unsafe {
-        if found.rank == Rank::Same as u32 && found.live && !may_replace::<F>(found.way, entry) {
+        let there = bucket.add(found.way());
+        if found.is(Rank::Same) && found.is_live() && !may_replace::<F>(there, entry) {
             Inserted::Taken
         } else {
-            let gives_way = found.rank == Rank::Live as u32;
+            let gives_way = found.is(Rank::Live);
             if gives_way {
-                copy::<F>(found.way, evicted);
+                copy::<F>(there, evicted);
             }
-            write::<F>(found.way, entry);
+            write::<F>(there, entry);
             if gives_way {
                 Inserted::Evicted
             } else {
@@ -306,36 +310,69 @@ enum Rank {
     Live = 3,
 }
 
-struct Place<A: Address> {
-    way: *mut FlowEntry<A>,
-    rank: u32,
-    idle: u32,
-    live: bool,
-    full: bool,
+/// How good a place is, as one number: smaller is better. Rank, then recency for live entries of others (the longest idle gives
+/// way first), then the way.
+#[derive(Clone, Copy)]
+struct Score(u64);
+
+impl Score {
+    const RANK: u32 = 36;
+    const DETAIL: u32 = 4;
+
+    #[inline(always)]
+    fn new(rank: Rank, detail: u32, way: usize) -> Self {
+        Self((rank as u64) << Self::RANK | (detail as u64) << Self::DETAIL | way as u64)
+    }
+
+    #[inline(always)]
+    fn is(self, rank: Rank) -> bool {
+        self.0 >> Self::RANK == rank as u64
+    }
+
+    /// For the key's own place: whether the flow in it lives.
+    #[inline(always)]
+    fn is_live(self) -> bool {
+        (self.0 >> Self::DETAIL) as u32 != 0
+    }
+
+    #[inline(always)]
+    fn way(self) -> usize {
+        self.0 as usize & (WAYS - 1)
+    }
+
+    #[inline(always)]
+    fn is_better_than(self, other: Self) -> bool {
+        self.0 >> Self::DETAIL < other.0 >> Self::DETAIL
+    }
+}
+
+/// The same score by way of memory: the verifier forgets its value, and with it which of many ways through the scan led to it. With
+/// values it would walk all that follows once for each of them.
+#[inline(always)]
+fn forget<F: Family>(scratch: *mut Scratch<F::Addr>, score: Score) -> Score {
+    // SAFETY: this CPU's scratch.
+    unsafe {
+        (&raw mut (*scratch).score).write_volatile(score.0);
+        Score((&raw const (*scratch).score).read_volatile())
+    }
 }
 
 /// The best place for a key in a locked bucket.
 #[inline(always)]
 fn scan<F: Family>(
-    ways: *mut FlowEntry<F::Addr>,
+    scratch: *mut Scratch<F::Addr>,
+    ways: *const FlowEntry<F::Addr>,
     pair: F::Pair,
     ports: u32,
     proto: u8,
     now: u32,
-) -> Place<F::Addr> {
-    let mut best = Place {
-        way: ways,
-        rank: u32::MAX,
-        idle: 0,
-        live: false,
-        full: true,
-    };
+) -> Score {
+    let mut best = forget::<F>(scratch, Score(u64::MAX));
     let mut way = 0;
     while way < WAYS {
-        // SAFETY: a bucket holds `WAYS` entries.
-        let entry = unsafe { ways.add(way) };
-        // SAFETY: as above; every field is read once.
+        // SAFETY: a bucket holds `WAYS` entries; every field is read once.
         let (state, last, backend, generation, same) = unsafe {
+            let entry = ways.add(way);
             (
                 (&raw const (*entry).proto).cast::<u32>().read_volatile(),
                 (&raw const (*entry).last).read_volatile(),
@@ -344,31 +381,24 @@ fn scan<F: Family>(
                 key_matches::<F>(entry, pair, ports, proto),
             )
         };
-        let (entry_proto, own, peer) = (state as u8, (state >> 8) as u8, (state >> 16) as u8);
-        let idle = now.wrapping_sub(last);
-        let mut live = false;
-        let rank = if entry_proto == 0 {
-            best.full = false;
-            Rank::Empty
-        } else if entry_proto == TOMBSTONE {
-            Rank::Over
+        let (there, own, peer) = (state as u8, (state >> 8) as u8, (state >> 16) as u8);
+        let live = !lifetime::expired(now, last, globals::timeouts().of(there, own, peer))
+            && is_valid(backend, generation);
+        let score = if there == 0 {
+            Score::new(Rank::Empty, 0, way)
+        } else if there == TOMBSTONE {
+            Score::new(Rank::Over, 0, way)
+        } else if same {
+            Score::new(Rank::Same, live as u32, way)
+        } else if live {
+            Score::new(Rank::Live, !now.wrapping_sub(last), way)
         } else {
-            live = !lifetime::expired(now, last, globals::timeouts().of(entry_proto, own, peer))
-                && is_valid(backend, generation);
-            if same {
-                Rank::Same
-            } else if live {
-                Rank::Live
-            } else {
-                Rank::Over
-            }
-        } as u32;
-        if rank < best.rank || (rank == best.rank && rank == Rank::Live as u32 && idle > best.idle) {
-            best.way = entry;
-            best.rank = rank;
-            best.idle = idle;
-            best.live = live;
+            Score::new(Rank::Over, 0, way)
+        };
+        if forget::<F>(scratch, score).0 < best.0 {
+            best = score;
         }
+        best = forget::<F>(scratch, best);
         way += 1;
     }
     best
