@@ -79,8 +79,8 @@ impl Wire {
         if uplink == Uplink::WholeFrames {
             own.set_feature(Feature::TxChecksum, false)?;
             port.set_feature(Feature::TxChecksum, false)?;
-            // Makes the port take the frames XDP transmits from the other end.
-            port.set_feature(Feature::ReceiveOffload, true)?;
+            // Makes the port take the frames XDP redirects to and transmits from the other end.
+            port.pass_xdp()?;
         }
         port.attach_to(&self.bridge)?;
         port.up()?;

@@ -26,3 +26,4 @@ pub mod poll;
 pub mod scratch;
 pub mod server;
 pub mod topology;
+pub mod xdp_pass;
