@@ -39,10 +39,10 @@ const TC_REDIRECT: i32 = 7;
 fn xdp_action(verdict: Verdict) -> u32 {
     verdict.count();
     match verdict {
-        Verdict::Pass(_) | Verdict::Stack => XDP_PASS,
+        Verdict::Pass(_) | Verdict::Stack(_) => XDP_PASS,
         Verdict::Drop(_) => XDP_DROP,
-        Verdict::Transmit | Verdict::Answered => XDP_TX,
-        Verdict::Redirect | Verdict::RedirectNeighbour => XDP_REDIRECT,
+        Verdict::Transmit(_) | Verdict::Answered(_) => XDP_TX,
+        Verdict::Redirect(_) => XDP_REDIRECT,
     }
 }
 
@@ -50,9 +50,9 @@ fn xdp_action(verdict: Verdict) -> u32 {
 fn tc_action(verdict: Verdict) -> i32 {
     verdict.count();
     match verdict {
-        Verdict::Pass(_) | Verdict::Stack => TC_NEXT,
+        Verdict::Pass(_) | Verdict::Stack(_) => TC_NEXT,
         Verdict::Drop(_) => TC_DROP,
-        Verdict::Transmit | Verdict::Answered | Verdict::Redirect | Verdict::RedirectNeighbour => TC_REDIRECT,
+        Verdict::Transmit(_) | Verdict::Answered(_) | Verdict::Redirect(_) => TC_REDIRECT,
     }
 }
 

@@ -8,7 +8,6 @@ use crate::pipeline::Packet;
 use aya_log_ebpf::macro_support::{Level, level_enabled};
 use aya_log_ebpf::{debug, info};
 use lb_common::addr::Addr;
-use lb_common::reason::Reason;
 
 /// What the headers say.
 #[inline(always)]
@@ -68,14 +67,7 @@ fn trace_chosen<H: Hook>(context: &H::Context, service: u32, backend: u32) {
 #[inline(always)]
 pub fn verdict<H: Hook>(hook: &H, verdict: Verdict) -> Verdict {
     if level_enabled(Level::Debug) {
-        let reason = match verdict {
-            Verdict::Pass(reason) | Verdict::Drop(reason) => reason,
-            Verdict::Stack => Reason::ToStack,
-            Verdict::Transmit | Verdict::Redirect => Reason::Sent,
-            Verdict::RedirectNeighbour => Reason::SentNeighbour,
-            Verdict::Answered => Reason::Rejected,
-        };
-        trace_verdict::<H>(hook.ebpf(), reason as u8);
+        trace_verdict::<H>(hook.ebpf(), verdict.reason() as u8);
     }
     verdict
 }

@@ -52,31 +52,38 @@ pub enum Verdict {
     /// Untouched, to whoever comes next.
     Pass(Reason),
     /// Rewritten, to the stack. At tc only.
-    Stack,
+    Stack(Reason),
     /// Rewritten, out of the device it came in by.
-    Transmit,
+    Transmit(Reason),
     /// Rewritten, out of a device that has been asked for.
-    Redirect,
-    /// The same, the kernel resolving the neighbour.
-    RedirectNeighbour,
+    Redirect(Reason),
     /// Turned into an answer and sent back; counted where it was decided.
-    Answered,
+    Answered(Reason),
     /// Gone.
     Drop(Reason),
 }
 
 impl Verdict {
+    /// Why. Every verdict has one: a value that only some had would be an undefined register to the verifier.
+    #[inline(always)]
+    pub fn reason(self) -> Reason {
+        match self {
+            Self::Pass(reason)
+            | Self::Stack(reason)
+            | Self::Transmit(reason)
+            | Self::Redirect(reason)
+            | Self::Answered(reason)
+            | Self::Drop(reason) => reason,
+        }
+    }
+
     /// Counts why, unless the packet was none of ours: most of a host's are.
     #[inline(always)]
     pub fn count(self) {
-        let reason = match self {
-            Self::Pass(Reason::NotOurs) | Self::Answered => return,
-            Self::Pass(reason) | Self::Drop(reason) => reason,
-            Self::Stack => Reason::ToStack,
-            Self::Transmit | Self::Redirect => Reason::Sent,
-            Self::RedirectNeighbour => Reason::SentNeighbour,
-        };
-        stats::count(reason);
+        match self {
+            Self::Pass(Reason::NotOurs) | Self::Answered(_) => {}
+            other => stats::count(other.reason()),
+        }
     }
 }
 

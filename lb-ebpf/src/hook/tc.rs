@@ -124,7 +124,7 @@ impl Hook for Tc {
     fn redirect(&self, ifindex: u32) -> Option<Verdict> {
         // SAFETY: plain helper call.
         if unsafe { bpf_redirect(ifindex, 0) } as i64 == REDIRECTED {
-            Some(Verdict::Redirect)
+            Some(Verdict::Redirect(Reason::Sent))
         } else {
             None
         }
@@ -134,7 +134,7 @@ impl Hook for Tc {
     fn redirect_neighbour(&self, ifindex: u32) -> Option<Verdict> {
         // SAFETY: plain helper call; without parameters the kernel looks the next hop up by the packet's destination.
         if unsafe { bpf_redirect_neigh(ifindex, core::ptr::null_mut(), 0, 0) } as i64 == REDIRECTED {
-            Some(Verdict::RedirectNeighbour)
+            Some(Verdict::Redirect(Reason::SentNeighbour))
         } else {
             None
         }
@@ -143,7 +143,7 @@ impl Hook for Tc {
     #[inline(always)]
     fn reflect(&self) -> Verdict {
         match self.redirect(self.ifindex()) {
-            Some(_) => Verdict::Answered,
+            Some(_) => Verdict::Answered(Reason::Rejected),
             None => Verdict::Drop(Reason::RewriteFailed),
         }
     }

@@ -11,6 +11,7 @@ use core::mem::offset_of;
 use lb_common::checksum;
 use lb_common::device;
 use lb_common::layout::Stage;
+use lb_common::reason::Reason;
 
 /// A frame at an uplink.
 pub struct Xdp(pub XdpContext);
@@ -85,11 +86,11 @@ impl Hook for Xdp {
     #[inline(always)]
     fn redirect(&self, ifindex: u32) -> Option<Verdict> {
         if ifindex == self.ifindex() {
-            return Some(Verdict::Transmit);
+            return Some(Verdict::Transmit(Reason::Sent));
         }
         // A device that is not in the map is one that cannot take XDP frames: it would lose them silently.
         match TX_DEVICES.redirect(ifindex, xdp_action::XDP_PASS as u64) {
-            Ok(_) => Some(Verdict::Redirect),
+            Ok(_) => Some(Verdict::Redirect(Reason::Sent)),
             Err(_) => None,
         }
     }
@@ -101,7 +102,7 @@ impl Hook for Xdp {
 
     #[inline(always)]
     fn reflect(&self) -> Verdict {
-        Verdict::Answered
+        Verdict::Answered(Reason::Rejected)
     }
 
     #[inline(always)]

@@ -30,7 +30,7 @@ pub fn forward<F: Family, H: Hook>(
         return Verdict::Pass(Reason::TtlExpired);
     }
     let verdict = match how {
-        Forward::Stack => Verdict::Stack,
+        Forward::Stack => Verdict::Stack(Reason::ToStack),
         // Asked for before the packet is touched: XDP may find that the device takes no frames.
         Forward::Redirect if !resolve => match hook.redirect(hit.ifindex) {
             Some(verdict) => verdict,
