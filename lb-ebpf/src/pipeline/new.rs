@@ -218,10 +218,11 @@ fn source_and_class<F: Family>(out: u32, from: u32) -> Result<(F::Addr, HookClas
     let Some(device) = DEVICES.get(out) else {
         return Err(Reason::NoRoute);
     };
-    let class = if device.kind() == device::POD {
-        HookClass::PodIngress
-    } else {
+    // Whatever is no uplink leads to pods, be it through a bridge: their answers come in by their own devices.
+    let class = if device.kind() == device::UPLINK {
         HookClass::UplinkIngress
+    } else {
+        HookClass::PodIngress
     };
     if let Some(source) = F::source_of(device) {
         return Ok((source, class));
