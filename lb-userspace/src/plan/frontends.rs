@@ -89,11 +89,11 @@ impl Addresses {
         frontends
     }
 
-    /// The entries that reject packets to ports the addresses do not have (S24). An address that is also the node's own
-    /// gets none: its other ports are the host's (S25).
+    /// The entries that reject packets to ports the cluster IP does not have (S24); closed addresses have no port. Other ports
+    /// of external and load-balancer addresses are not ours: the address may be a host's, this node's among them (S25).
     pub(super) fn of_unknown_ports(&self, node: &ThisNode) -> BTreeMap<FrontendKey, RecordRole> {
-        let external = self.external.iter().chain(&self.closed).copied();
-        external
+        let closed = self.closed.iter().copied();
+        closed
             .chain([self.cluster])
             .filter(|ip| !node.addresses.contains(ip))
             .map(|ip| {
@@ -176,9 +176,7 @@ mod tests {
                 "0.0.0.0 30080 6 External",
                 "10.96.0.10 0 0 UnknownPort",
                 "10.96.0.10 80 6 Cluster",
-                "192.0.2.10 0 0 UnknownPort",
                 "192.0.2.10 80 6 External",
-                "198.51.100.5 0 0 UnknownPort",
                 "198.51.100.5 80 6 External",
             ],
         );
@@ -199,7 +197,6 @@ mod tests {
             IpFamily::V6,
             PlanConfig::default(),
             &[
-                "2001:db8::10 0 0 UnknownPort",
                 "2001:db8::10 80 6 External",
                 ":: 30080 6 External",
                 "fd00::10 0 0 UnknownPort",
@@ -229,18 +226,15 @@ mod tests {
     }
 
     #[test]
-    fn unknown_ports_of_an_address_that_is_also_the_nodes_are_the_hosts() {
+    fn a_closed_address_that_is_also_the_nodes_is_the_hosts() {
         let mut service = service();
-        service.external_ips = ips(&["172.18.0.2"]);
+        service.load_balancer_vips = ips(&["172.18.0.2"]);
+        service.load_balancer_source_ranges = vec!["203.0.113.0/24".parse().unwrap()];
         check(
             &service,
             IpFamily::V4,
             PlanConfig::default(),
-            &[
-                "10.96.0.10 0 0 UnknownPort",
-                "10.96.0.10 80 6 Cluster",
-                "172.18.0.2 80 6 External",
-            ],
+            &["10.96.0.10 0 0 UnknownPort", "10.96.0.10 80 6 Cluster"],
         );
     }
 
@@ -256,7 +250,6 @@ mod tests {
                 "0.0.0.0 30080 6 External",
                 "10.96.0.10 0 0 UnknownPort",
                 "10.96.0.10 80 6 Cluster",
-                "192.0.2.10 0 0 UnknownPort",
                 "192.0.2.10 80 6 External",
                 "198.51.100.5 0 0 UnknownPort",
             ],
