@@ -57,7 +57,7 @@ impl Outcome {
         }
     }
 
-    fn of_error(error: &io::Error, protocol: Protocol) -> Self {
+    pub(crate) fn of_error(error: &io::Error, protocol: Protocol) -> Self {
         match error.raw_os_error() {
             Some(libc::ECONNREFUSED) if protocol == Protocol::Tcp => Self::Refused,
             Some(libc::ECONNREFUSED | libc::EHOSTUNREACH | libc::ENETUNREACH | libc::EACCES) => {
@@ -367,11 +367,11 @@ async fn datagram(to: SocketAddr, manner: Manner) -> Result<Outcome, Outcome> {
 }
 
 /// A request nobody else sends, so that an answer to something else is noticed.
-fn question() -> String {
+pub(crate) fn question() -> String {
     format!("{:016x}", rand::random::<u64>())
 }
 
-fn judge(question: &str, reply: &[u8]) -> Outcome {
+pub(crate) fn judge(question: &str, reply: &[u8]) -> Outcome {
     match serde_json::from_slice::<Answer>(reply) {
         Ok(answer) if answer.echo == question => Outcome::Answered(answer),
         Ok(answer) => Outcome::Broken(format!("asked {question}, answered was {}", answer.echo)),

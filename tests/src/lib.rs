@@ -14,6 +14,7 @@ pub mod bench;
 pub mod capture;
 pub mod child;
 pub mod client;
+pub mod cluster_lab;
 pub mod demo;
 pub mod ethtool;
 pub mod host;

@@ -1,0 +1,21 @@
+//! Real sockets through real agents: what a client of a Service gets, and whom the server sees.
+//!
+//! Every claim is made for both families, and for both kinds of uplink: whole frames with native XDP, and frames as
+//! veth pairs deliver them, where the agent has to choose tc by itself.
+
+mod bulk;
+mod reach;
+mod standard;
+
+/// Each check as a test for both kinds of cluster.
+macro_rules! on_both_shapes {
+    ($($check:ident),+ $(,)?) => {
+        mod native_xdp {
+            $(#[test] fn $check() { super::$check(lab::cluster_lab::Shape::NATIVE); })+
+        }
+        mod tc_alone {
+            $(#[test] fn $check() { super::$check(lab::cluster_lab::Shape::AUTO); })+
+        }
+    };
+}
+pub(crate) use on_both_shapes;
