@@ -191,7 +191,13 @@ impl Family for V4 {
 
     #[inline(always)]
     fn hash(pair: u64, ports: u32, proto: u8) -> u64 {
-        hash::tuple4(&globals::seed(), pair as u32, (pair >> 32) as u32, ports, proto)
+        hash::tuple4(
+            &globals::seed::<4>(),
+            pair as u32,
+            (pair >> 32) as u32,
+            ports,
+            proto,
+        )
     }
 
     #[inline(always)]
@@ -338,7 +344,7 @@ impl Family for V6 {
     #[inline(always)]
     fn hash(pair: [u64; 4], ports: u32, proto: u8) -> u64 {
         hash::tuple6(
-            &globals::seed(),
+            &globals::seed::<10>(),
             &Self::first(pair).0,
             &Self::second(pair).0,
             ports,

@@ -9,7 +9,7 @@ use crate::hook::{Hook, Verdict};
 use crate::packet;
 use aya_ebpf::helpers::bpf_jiffies64;
 use lb_common::flow::Forward;
-use lb_common::lifetime::{seen, tcp_flags};
+use lb_common::lifetime::{opens, seen, tcp_flags};
 use lb_common::protocol::{TCP, UDP};
 use lb_common::reason::Reason;
 
@@ -73,29 +73,29 @@ fn plain<F: Family, H: Hook>(hook: &H) -> Verdict {
     if !prefilter::passes::<F>(pair) {
         return Verdict::Pass(Reason::NotOurs);
     }
-    let shown = match proto {
+    let (shown, flags) = match proto {
         TCP => {
-            let Some(flags) = packet::at::<u8>(hook, ETH + F::HEADER + 19) else {
+            let Some(last) = packet::at::<u8>(hook, ETH + F::HEADER + 19) else {
                 return full::<F, H>(hook);
             };
             // SAFETY: `at` checked the bounds; flags stand six bytes before.
-            let flags = unsafe { flags.wrapping_sub(6).read() };
-            if flags & (tcp_flags::SYN | tcp_flags::FIN | tcp_flags::RST) != 0 {
-                return full::<F, H>(hook);
-            }
-            seen::ACK
+            (seen::ACK, unsafe { last.wrapping_sub(6).read() })
         }
-        UDP => seen::OPEN,
+        UDP => (seen::OPEN, 0),
         _ => return full::<F, H>(hook),
     };
     let hit = match look_up::<F>(pair, ports, proto) {
         Lookup::Hit(hit) => hit,
-        Lookup::Miss => return full::<F, H>(hook),
+        Lookup::Miss => return unknown::<F, H>(hook, proto, flags),
         Lookup::Busy => return Verdict::Drop(Reason::Busy),
     };
     // SAFETY: plain helper call.
     let now = unsafe { bpf_jiffies64() } as u32;
-    if hit.idle(now) >= globals::fresh_for() || hit.own & shown == 0 || !hit.is_valid() {
+    if flags & (tcp_flags::SYN | tcp_flags::FIN | tcp_flags::RST) != 0
+        || hit.idle(now) >= globals::fresh_for()
+        || hit.own & shown == 0
+        || !hit.is_valid()
+    {
         return full::<F, H>(hook);
     }
     if hit.class() as u8 != hook.place().class() as u8 {
@@ -105,4 +105,18 @@ fn plain<F: Family, H: Hook>(hook: &H) -> Verdict {
         return Verdict::Pass(Reason::LeftToTc);
     }
     forward(hook, &hit, ETH + F::HEADER, proto, ttl, false)
+}
+
+/// A packet of no flow: to the stage that begins flows, if it may begin one.
+#[inline(always)]
+pub fn unknown<F: Family, H: Hook>(hook: &H, proto: u8, tcp_flags: u8) -> Verdict {
+    if !hook.place().is_ingress() {
+        return Verdict::Pass(Reason::NotOurs);
+    }
+    // A connection that began before us, or elsewhere: the kernel's conntrack finishes what it began (S44).
+    if proto == TCP && !opens(tcp_flags) {
+        return Verdict::Pass(Reason::MidFlow);
+    }
+    hook.tail_call(F::NEW);
+    Verdict::Pass(Reason::StageMissing)
 }

@@ -108,65 +108,68 @@ pub fn is_valid(backend: u32, generation: u16) -> bool {
     }
 }
 
-/// The flow of a tuple.
+/// The flow of a tuple. First the entry is found by its key alone, then it is read by the protocol above: one copy of the reading
+/// code instead of one for each place an entry may stand in.
 #[inline(always)]
 pub fn look_up<F: Family>(pair: F::Pair, ports: u32, proto: u8) -> Lookup<F> {
-    let hash = F::hash(pair, ports, proto);
-    match in_bucket::<F>(first_bucket(hash, F::mask()), pair, ports, proto) {
-        InBucket::Hit(hit) => Lookup::Hit(hit),
-        InBucket::Busy => Lookup::Busy,
-        InBucket::Miss { full: false } => Lookup::Miss,
-        InBucket::Miss { full: true } => {
-            match in_bucket::<F>(second_bucket(hash, F::mask()), pair, ports, proto) {
-                InBucket::Hit(hit) => Lookup::Hit(hit),
-                InBucket::Busy => Lookup::Busy,
-                InBucket::Miss { .. } => Lookup::Miss,
+    let Some(entry) = find::<F>(pair, ports, proto) else {
+        return Lookup::Miss;
+    };
+    let mut attempt = 0;
+    while attempt < ATTEMPTS {
+        // SAFETY: `entry` points into a map value; every field is read once, as a whole word.
+        unsafe {
+            let seq = (&raw const (*entry).seq).read_volatile();
+            barrier();
+            if !key_matches::<F>(entry, pair, ports, proto) {
+                // It has just given way to another.
+                return Lookup::Miss;
+            }
+            let hit = read::<F>(entry);
+            barrier();
+            if seq & 1 == 0 && (&raw const (*entry).seq).read_volatile() == seq {
+                return Lookup::Hit(hit);
             }
         }
+        attempt += 1;
     }
+    Lookup::Busy
 }
 
-enum InBucket<F: Family> {
-    Hit(Hit<F>),
-    Miss { full: bool },
-    Busy,
+/// The entry with the tuple's key, if it stands in either bucket.
+#[inline(always)]
+fn find<F: Family>(pair: F::Pair, ports: u32, proto: u8) -> Option<*mut FlowEntry<F::Addr>> {
+    let hash = F::hash(pair, ports, proto);
+    let first = F::bucket(first_bucket(hash, F::mask()))?;
+    if let Some(entry) = in_bucket::<F>(first, pair, ports, proto) {
+        return Some(entry);
+    }
+    // Places fill from the first to the last and never look empty again.
+    // SAFETY: a bucket holds `WAYS` entries.
+    if unsafe { (&raw const (*first.add(WAYS - 1)).proto).read_volatile() } == 0 {
+        return None;
+    }
+    in_bucket::<F>(F::bucket(second_bucket(hash, F::mask()))?, pair, ports, proto)
 }
 
 #[inline(always)]
-fn in_bucket<F: Family>(index: u32, pair: F::Pair, ports: u32, proto: u8) -> InBucket<F> {
-    let Some(first) = F::bucket(index) else {
-        return InBucket::Miss { full: false };
-    };
+fn in_bucket<F: Family>(
+    first: *mut FlowEntry<F::Addr>,
+    pair: F::Pair,
+    ports: u32,
+    proto: u8,
+) -> Option<*mut FlowEntry<F::Addr>> {
     let mut way = 0;
     while way < WAYS {
         // SAFETY: a bucket holds `WAYS` entries.
         let entry = unsafe { first.add(way) };
-        let mut attempt = 0;
-        loop {
-            // SAFETY: `entry` points into a map value; every field is read once, as a whole word.
-            unsafe {
-                let seq = (&raw const (*entry).seq).read_volatile();
-                barrier();
-                if !key_matches::<F>(entry, pair, ports, proto) {
-                    break;
-                }
-                let hit = read::<F>(entry);
-                barrier();
-                if seq & 1 == 0 && (&raw const (*entry).seq).read_volatile() == seq {
-                    return InBucket::Hit(hit);
-                }
-            }
-            attempt += 1;
-            if attempt == ATTEMPTS {
-                return InBucket::Busy;
-            }
+        // SAFETY: as above.
+        if unsafe { key_matches::<F>(entry, pair, ports, proto) } {
+            return Some(entry);
         }
         way += 1;
     }
-    // Places fill from the first to the last and never look empty again.
-    // SAFETY: a bucket holds `WAYS` entries.
-    let full = unsafe { (&raw const (*first.add(WAYS - 1)).proto).read_volatile() != 0 };
-    InBucket::Miss { full }
+    None
 }
 
 /// Copies an entry's instruction and state, word by word.

@@ -1,5 +1,6 @@
 //! All of a known flow's walk: headers that are not plain, changes of state, refreshes.
 
+use super::fast::unknown;
 use super::flow::{Hit, Lookup, look_up};
 use super::forward::forward;
 use super::parse::{Packet, parse};
@@ -36,25 +37,11 @@ fn walk<F: Family, H: Hook>(hook: &H) -> Verdict {
     match look_up::<F>(packet.pair(), packet.ports(), packet.proto()) {
         Lookup::Hit(mut hit) => match known::<F, H>(hook, &packet, &mut hit, now) {
             Known::Decided(verdict) => verdict,
-            Known::Over => begin_later::<F, H>(hook, &packet),
+            Known::Over => unknown::<F, H>(hook, packet.proto(), packet.tcp_flags()),
         },
-        Lookup::Miss => begin_later::<F, H>(hook, &packet),
+        Lookup::Miss => unknown::<F, H>(hook, packet.proto(), packet.tcp_flags()),
         Lookup::Busy => Verdict::Drop(Reason::Busy),
     }
-}
-
-/// Hands a packet that may begin a flow to the stage that begins flows.
-#[inline(always)]
-fn begin_later<F: Family, H: Hook>(hook: &H, packet: &Packet<F>) -> Verdict {
-    if !hook.place().is_ingress() {
-        return Verdict::Pass(Reason::NotOurs);
-    }
-    // A connection that began before us, or elsewhere: the kernel's conntrack finishes what it began (S44).
-    if packet.proto() == TCP && !opens(packet.tcp_flags()) {
-        return Verdict::Pass(Reason::MidFlow);
-    }
-    hook.tail_call(F::NEW);
-    Verdict::Pass(Reason::StageMissing)
 }
 
 enum Known {
