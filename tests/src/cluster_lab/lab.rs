@@ -208,6 +208,14 @@ impl ClusterLab {
     /// When an agent takes too long.
     pub fn apply(&self, service: &Service, endpoints: &[Endpoint]) -> Result<()> {
         self.write(service, endpoints)?;
+        self.wait_endpoints(service, endpoints)
+    }
+
+    /// Waits until every agent gives new connections these endpoints, and no others.
+    ///
+    /// # Errors
+    /// When an agent takes too long.
+    pub fn wait_endpoints(&self, service: &Service, endpoints: &[Endpoint]) -> Result<()> {
         let expected: BTreeSet<_> = [false, true]
             .into_iter()
             .flat_map(|v6| endpoints.iter().map(move |endpoint| endpoint.address(v6)))
@@ -271,7 +279,9 @@ impl ClusterLab {
         text
     }
 
-    fn state(&self) -> PathBuf {
+    /// The directory the agents remember in.
+    #[must_use]
+    pub fn state(&self) -> PathBuf {
         self.scratch.path().join("state")
     }
 

@@ -4,8 +4,10 @@
 //! veth pairs deliver them, where the agent has to choose tc by itself.
 
 mod bulk;
+mod endpoints;
 mod reach;
 mod standard;
+mod verdicts;
 
 /// Each check as a test for both kinds of cluster.
 macro_rules! on_both_shapes {
