@@ -106,8 +106,7 @@ impl Programs {
             ifindex,
         };
         let mut map: Array<&mut MapData, Params> = Array::try_from(self.map("params")?)?;
-        map.set(0, params, 0)?;
-        self.rewind()
+        Ok(map.set(0, params, 0)?)
     }
 
     /// Starts again with flow 0.

@@ -45,7 +45,7 @@ impl Report {
     #[must_use]
     pub fn table(&self) -> String {
         let mut table = Table::new();
-        table.load_style(presets::UTF8_HORIZONTAL_ONLY);
+        table.load_style(presets::NOTHING);
         table.set_header([
             "hook",
             "family",
@@ -72,7 +72,7 @@ impl Report {
             }
         }
         format!(
-            "{table}\nNanoseconds a packet, less generator and harness. The floor: one look-up in a kernel LRU hash (two inserts\n\
+            "{table}\n\nNanoseconds a packet, less generator and harness. The floor: one look-up in a kernel LRU hash (two inserts\n\
              for a new flow), full rewrite, transmit. {} · kernel {} · {} rounds",
             self.cpu, self.kernel, self.effort.rounds
         )

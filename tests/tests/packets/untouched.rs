@@ -1,7 +1,10 @@
 //! What is not ours passes byte for byte, with its reason counted.
 
 use lab::packets::Outcome::{ToStack, Untouched};
-use lab::packets::{Case, Family, Mac, Packet, Place, Service, Who, check, flags};
+use lab::packets::{
+    Case, Datapath, Family, Hook, Mac, Options, Packet, Place, Run, Service, Testbed, Verdict, Who, check,
+    flags,
+};
 use lb_common::reason::Reason;
 
 use flags::{ACK, FIN, PSH, RST, SYN};
@@ -120,10 +123,7 @@ fn tcp_without_a_syn_that_belongs_to_no_flow() {
 #[test]
 fn malformed_packets() {
     type Spoil = fn(&mut Vec<u8>, Family);
-    let cases: [(&str, Packet, Spoil); 9] = [
-        ("the frame ends in the network header", syn(), |frame, _| {
-            frame.truncate(14 + 12)
-        }),
+    let cases: [(&str, Packet, Spoil); 8] = [
         ("the frame ends before the ports", syn(), |frame, family| {
             frame.truncate(network_end(family) + 3)
         }),
@@ -192,6 +192,31 @@ fn malformed_packets() {
             Untouched(Reason::Malformed),
         );
     check(cases.into_iter().chain([header_length]));
+}
+
+/// The kernel itself hands tc no frame that ends inside its network header.
+#[test]
+fn a_frame_may_end_anywhere() {
+    let bed = Testbed::new().expect("the testbed");
+    let mut datapath = Datapath::load(Options::default()).expect("the kernel object");
+    for family in Family::BOTH {
+        datapath.reset(&bed).expect("empty maps");
+        datapath.install(family, &web()).expect("services");
+        let whole = syn().frame(family);
+        for length in 14..whole.len() {
+            let frame = &whole[..length];
+            let tc = (length >= network_end(family)).then_some(Hook::UplinkIn);
+            for hook in [Some(Hook::UplinkXdp), tc].into_iter().flatten() {
+                let run = hook.run(&datapath, &bed, frame).expect("a run");
+                let expected = Run {
+                    verdict: Verdict::Pass,
+                    frame: frame.to_vec(),
+                };
+                assert_eq!(run, expected, "{family:?}, {hook:?}, {length} bytes");
+            }
+        }
+        assert_eq!(datapath.flows(family).expect("flows"), [], "{family:?}");
+    }
 }
 
 #[test]
