@@ -57,7 +57,7 @@ pub enum Verdict {
     Transmit(Reason),
     /// Rewritten, out of a device that has been asked for.
     Redirect(Reason),
-    /// Turned into an answer and sent back; counted where it was decided.
+    /// Turned into an answer and sent back.
     Answered(Reason),
     /// Gone.
     Drop(Reason),
@@ -81,7 +81,7 @@ impl Verdict {
     #[inline(always)]
     pub fn count(self) {
         match self {
-            Self::Pass(Reason::NotOurs) | Self::Answered(_) => {}
+            Self::Pass(Reason::NotOurs) => {}
             other => stats::count(other.reason()),
         }
     }
@@ -123,7 +123,7 @@ pub trait Hook {
     /// Sends out of `ifindex`, the kernel resolving the neighbour.
     fn redirect_neighbour(&self, ifindex: u32) -> Option<Verdict>;
     /// Sends back out of the device it came in by.
-    fn reflect(&self) -> Verdict;
+    fn reflect(&self, reason: Reason) -> Verdict;
 
     /// Updates the transport checksum at `at` for changed addresses and ports. Packet pointers are void afterwards.
     fn update_checksum(&self, at: usize, delta_addr: u16, delta_port: u16, udp: bool) -> bool;

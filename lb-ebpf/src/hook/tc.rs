@@ -141,9 +141,9 @@ impl Hook for Tc {
     }
 
     #[inline(always)]
-    fn reflect(&self) -> Verdict {
+    fn reflect(&self, reason: Reason) -> Verdict {
         match self.redirect(self.ifindex()) {
-            Some(_) => Verdict::Answered(Reason::Rejected),
+            Some(_) => Verdict::Answered(reason),
             None => Verdict::Drop(Reason::RewriteFailed),
         }
     }

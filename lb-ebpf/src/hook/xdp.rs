@@ -101,8 +101,8 @@ impl Hook for Xdp {
     }
 
     #[inline(always)]
-    fn reflect(&self) -> Verdict {
-        Verdict::Answered(Reason::Rejected)
+    fn reflect(&self, reason: Reason) -> Verdict {
+        Verdict::Answered(reason)
     }
 
     #[inline(always)]

@@ -68,7 +68,7 @@ fn known<F: Family, H: Hook>(hook: &H, packet: &Packet<F>, hit: &mut Hit<F>, now
         } else if !tcp || opening {
             Known::Over
         } else {
-            Known::Decided(reject_later::<F, H>(hook, Reason::EndpointGone))
+            Known::Decided(reject_later::<F, H>(hook))
         };
     }
 
@@ -99,7 +99,7 @@ fn known<F: Family, H: Hook>(hook: &H, packet: &Packet<F>, hit: &mut Hit<F>, now
                 } else if !tcp || opening {
                     Known::Over
                 } else {
-                    Known::Decided(reject_later::<F, H>(hook, Reason::EndpointGone))
+                    Known::Decided(reject_later::<F, H>(hook))
                 };
             }
         }

@@ -35,13 +35,11 @@ pub use reject::reject;
 
 use crate::family::Family;
 use crate::hook::{Hook, Verdict};
-use crate::stats;
 use lb_common::reason::Reason;
 
-/// Hands the packet to the stage that answers it.
+/// Hands the packet to the stage that answers it. The reason is counted there, when the answer is given.
 #[inline(always)]
-fn reject_later<F: Family, H: Hook>(hook: &H, reason: Reason) -> Verdict {
-    stats::count(reason);
+fn reject_later<F: Family, H: Hook>(hook: &H) -> Verdict {
     hook.tail_call(F::REJECT);
     Verdict::Drop(Reason::StageMissing)
 }

@@ -57,12 +57,12 @@ fn walk<F: Family, H: Hook>(hook: &H) -> Verdict {
         )
     };
     if bits & flags::UNKNOWN_PORT != 0 {
-        return reject_later::<F, H>(hook, Reason::Rejected);
+        return reject_later::<F, H>(hook);
     }
     if side.range.len == 0 {
         stats::refused(service);
         return match side.when_empty {
-            Reason::Rejected => reject_later::<F, H>(hook, Reason::Rejected),
+            Reason::Rejected => reject_later::<F, H>(hook),
             reason => Verdict::Drop(reason),
         };
     }

@@ -9,7 +9,7 @@ use crate::packet;
 use aya_ebpf::helpers::bpf_jiffies64;
 use lb_common::addr::Address;
 use lb_common::checksum::fold;
-use lb_common::lifetime::tcp_flags;
+use lb_common::lifetime::{opens, tcp_flags};
 use lb_common::protocol::TCP;
 use lb_common::reason::Reason;
 
@@ -58,7 +58,13 @@ pub fn reject<F: Family, H: Hook>(hook: &H) -> Verdict {
     if built.is_none() || ethernet(hook, macs).is_none() {
         return Verdict::Drop(Reason::RewriteFailed);
     }
-    hook.reflect()
+    // Only a flow can want a segment in the middle of a connection answered; a frontend leaves those alone (S44).
+    let begins = parsed.proto() != TCP || opens(parsed.tcp_flags());
+    hook.reflect(if begins {
+        Reason::Rejected
+    } else {
+        Reason::EndpointGone
+    })
 }
 
 /// A token bucket a CPU: a second's worth deep.
