@@ -85,7 +85,8 @@ async fn serve(config: Config) -> Result<()> {
             }
             _ = tick.tick() => sync.collect(),
         }
-        let state = network.borrow_and_update().clone();
+        // Not marked as seen: what came since `changed` has to be told by it.
+        let state = network.borrow().clone();
         tokio::task::block_in_place(|| sync.bring_about(&state))?;
     }
 }
