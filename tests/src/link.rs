@@ -177,6 +177,14 @@ impl Link {
         self.change(|link| link.mtu(mtu))
     }
 
+    /// Gives it another MAC address. Nobody is told, and [`Link::mac`] goes on giving the first one.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn set_mac(&self, mac: [u8; 6]) -> Result<()> {
+        self.change(|link| link.address(mac.to_vec()))
+    }
+
     /// Makes it a port of a bridge of its namespace.
     ///
     /// # Errors

@@ -4,7 +4,9 @@
 //! veth pairs deliver them, where the agent has to choose tc by itself.
 
 mod bulk;
+mod devices;
 mod endpoints;
+mod hops;
 mod reach;
 mod standard;
 mod verdicts;
