@@ -73,7 +73,7 @@ impl Report {
         }
         format!(
             "{table}\n\nNanoseconds a packet, less generator and harness. The floor: one look-up in a kernel LRU hash (two inserts\n\
-             for a new flow), full rewrite, transmit. {} · kernel {} · {} rounds",
+             for a new flow, of which it chooses neither backend, port nor way), full rewrite, transmit. {} · kernel {} · {} rounds",
             self.cpu, self.kernel, self.effort.rounds
         )
     }

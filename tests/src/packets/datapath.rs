@@ -54,6 +54,8 @@ pub struct Options {
     pub flow_buckets: u32,
     /// Ticks a second, as the programs are told.
     pub hz: u32,
+    /// Whether the hot program may complete packets; else the full stage gets all of them.
+    pub hot: bool,
 }
 
 impl Default for Options {
@@ -63,6 +65,7 @@ impl Default for Options {
             rejects_per_second: 1_000_000,
             flow_buckets: 64,
             hz: HZ,
+            hot: true,
         }
     }
 }
@@ -102,12 +105,14 @@ impl Datapath {
         ];
         let (first, count) = options.snat_ports;
         let snat_ports = u32::from(first) | u32::from(count) << 16;
+        let fresh_for = if options.hot { options.hz } else { 0 };
         let mut loader = EbpfLoader::new();
         loader
             .override_global(globals::SEED, &seed, true)
             .override_global(globals::FLOW4_MASK, &mask, true)
             .override_global(globals::FLOW6_MASK, &mask, true)
             .override_global(globals::HZ, &options.hz, true)
+            .override_global(globals::FRESH_FOR, &fresh_for, true)
             .override_global(globals::TIMEOUTS, &timeouts, true)
             .override_global(globals::SNAT_PORTS, &snat_ports, true)
             .override_global(globals::REJECTS_PER_SECOND, &options.rejects_per_second, true);

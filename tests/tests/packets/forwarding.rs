@@ -1,7 +1,9 @@
 //! New connections, the packets that follow, and their replies.
 
 use lab::packets::Outcome::{SentBack, SentByTc, SentOut, SentUnresolved, ToStack, Untouched};
-use lab::packets::{CHOSEN, Case, Expected, Mac, Packet, Place, Service, Who, check, expect_flows, flags};
+use lab::packets::{
+    CHOSEN, Case, Expected, Mac, Options, Packet, Place, Service, Who, check, check_with, expect_flows, flags,
+};
 use lb_common::flow::{Forward, HookClass};
 use lb_common::reason::Reason;
 use lb_common::service::flags::{REWRITE_OUTSIDE, REWRITE_POD};
@@ -18,11 +20,30 @@ fn web(backend: Who) -> Service {
 
 #[test]
 fn outside_clients_reach_backends_on_this_node_with_their_own_address() {
+    check(local_backends());
+}
+
+/// The hot program completes what it knows how to; whatever it completes, the full stage could have.
+#[test]
+fn the_full_stage_does_by_itself_what_the_hot_program_does() {
+    let options = Options {
+        hot: false,
+        ..Options::default()
+    };
+    check_with(
+        options,
+        [local_backends(), remote_backends(), clients_in_pods()]
+            .into_iter()
+            .flatten(),
+    );
+}
+
+fn local_backends() -> Vec<Case> {
     let request = |flags| Packet::tcp(CLIENT, VIP, flags);
     let reply = |flags| Packet::tcp(POD, CLIENT, flags).leaving();
     let to_pod = |packet: Packet| ToStack(packet.to(Who::Pod, 8080));
     let from_vip = |packet: Packet| ToStack(packet.from(Who::Vip, 80));
-    check([
+    vec![
         Case::new(
             "a SYN is rewritten in its destination alone, and makes a pair of entries",
             [web(Who::Pod)],
@@ -161,11 +182,15 @@ fn outside_clients_reach_backends_on_this_node_with_their_own_address() {
                     .forwarded(),
             ),
         ),
-    ]);
+    ]
 }
 
 #[test]
 fn remote_backends_are_reached_from_the_nodes_address() {
+    check(remote_backends());
+}
+
+fn remote_backends() -> Vec<Case> {
     let request = |flags| Packet::tcp(CLIENT, VIP, flags);
     let forwarded = |flags| {
         let packet = Packet::tcp((Who::Node, CHOSEN), (Who::RemotePod, 8080), flags);
@@ -181,7 +206,7 @@ fn remote_backends_are_reached_from_the_nodes_address() {
                 .forwarded(),
         )
     };
-    check([
+    vec![
         Case::new(
             "XDP sends a connection there and back by itself",
             [web(Who::RemotePod)],
@@ -257,11 +282,15 @@ fn remote_backends_are_reached_from_the_nodes_address() {
             request(SYN),
             lab::packets::Outcome::Dropped(Reason::NoRoute),
         ),
-    ]);
+    ]
 }
 
 #[test]
 fn pods_reach_services_from_their_own_device() {
+    check(clients_in_pods());
+}
+
+fn clients_in_pods() -> Vec<Case> {
     let pod = (Who::Pod, 40_000);
     let cluster_ip = (Who::ClusterIp, 80);
     let request = |flags| Packet::tcp(pod, cluster_ip, flags).from_pod();
@@ -269,7 +298,7 @@ fn pods_reach_services_from_their_own_device() {
     let hairpin = Packet::tcp((Who::Node, CHOSEN), POD, SYN)
         .hop(Mac::PodDevice, Mac::Pod)
         .forwarded();
-    check([
+    vec![
         Case::new(
             "a pod keeps its address, and its reply is translated on the way into it",
             [service(Who::OtherPod)],
@@ -367,5 +396,5 @@ fn pods_reach_services_from_their_own_device() {
             request(SYN),
             ToStack(request(SYN).to(Who::OtherPod, 8080)),
         ),
-    ]);
+    ]
 }
