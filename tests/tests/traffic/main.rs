@@ -7,6 +7,7 @@ mod bulk;
 mod devices;
 mod endpoints;
 mod hops;
+mod netfilter;
 mod reach;
 mod standard;
 mod verdicts;
