@@ -45,12 +45,22 @@ impl Shape {
         uplink: Uplink::WholeFrames,
         xdp: "native",
     };
+    /// The same with bridged pods.
+    pub const NATIVE_BRIDGED: Self = Self {
+        pods: PodNet::Bridge,
+        ..Self::NATIVE
+    };
     /// Two nodes, bridged pods, frames as veth delivers them: tc, which the agent has to find out.
     pub const AUTO: Self = Self {
         nodes: 2,
         pods: PodNet::Bridge,
         uplink: Uplink::Unfinished,
         xdp: "auto",
+    };
+    /// The same with routed pods.
+    pub const AUTO_ROUTED: Self = Self {
+        pods: PodNet::Routed,
+        ..Self::AUTO
     };
 }
 

@@ -23,4 +23,16 @@ macro_rules! on_both_shapes {
         }
     };
 }
-pub(crate) use on_both_shapes;
+
+/// The same with pods attached the other way.
+macro_rules! on_both_shapes_with_other_pods {
+    ($($check:ident),+ $(,)?) => {
+        mod native_xdp_and_bridged_pods {
+            $(#[test] fn $check() { super::$check(lab::cluster_lab::Shape::NATIVE_BRIDGED); })+
+        }
+        mod tc_alone_and_routed_pods {
+            $(#[test] fn $check() { super::$check(lab::cluster_lab::Shape::AUTO_ROUTED); })+
+        }
+    };
+}
+pub(crate) use {on_both_shapes, on_both_shapes_with_other_pods};

@@ -7,14 +7,19 @@ use lab::client::Caller;
 use lab::cluster_lab::{Service, Shape};
 use lab::server::{Answer, Protocol};
 
-use crate::on_both_shapes;
 use crate::standard::{FAMILIES, FAR, NEAR, Standard, name};
+use crate::{on_both_shapes, on_both_shapes_with_other_pods};
 
 on_both_shapes!(
     an_outside_client_reaches_every_kind_of_address,
     a_pod_reaches_every_kind_of_address,
     a_pod_reaches_itself_through_its_service,
     connections_are_spread_over_all_backends,
+);
+on_both_shapes_with_other_pods!(
+    an_outside_client_reaches_every_kind_of_address,
+    a_pod_reaches_every_kind_of_address,
+    a_pod_reaches_itself_through_its_service,
 );
 
 const PROTOCOLS: [Protocol; 2] = [Protocol::Tcp, Protocol::Udp];
