@@ -111,6 +111,8 @@ pub mod globals {
     pub const TIMEOUTS: &str = "TIMEOUTS";
     /// u32: first port | count << 16
     pub const SNAT_PORTS: &str = "SNAT_PORTS";
+    /// u8: what aya-log's lines in the programs go by; 0 lets the verifier remove them all, absent means all of them
+    pub const LOG_LEVEL: &str = "AYA_LOG_LEVEL";
     /// u32
     pub const REJECTS_PER_SECOND: &str = "REJECTS_PER_SECOND";
 }

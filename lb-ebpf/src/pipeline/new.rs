@@ -18,7 +18,7 @@ use lb_common::addr::Address;
 use lb_common::backend::LOCAL;
 use lb_common::checksum::{fold, negate};
 use lb_common::device;
-use lb_common::flow::{FORWARD_SHIFT, FlowEntry, Forward, HookClass, REPLY, kind};
+use lb_common::flow::{FlowEntry, Forward, HookClass, kind};
 use lb_common::lifetime::seen;
 use lb_common::port::Port;
 use lb_common::reason::Reason;
@@ -165,11 +165,8 @@ fn establish<F: Family, H: Hook>(
         let out = entry.ifindex;
         let (source, class) = source_and_class::<F>(out, hook.ifindex())?;
         entry.new_src = source;
-        reply.kind = class as u8 | REPLY;
-        if !nexthop::resolve::<F, H>(hook, fib, reply, client, out) {
-            reply.kind |= (Forward::Neighbour as u8) << FORWARD_SHIFT;
-            reply.ifindex = hook.ifindex();
-        }
+        // The way back is looked up by the first reply: a flood of unanswered packets shall not pay for it.
+        reply.kind = kind(class, Forward::Neighbour, true);
     }
     entry.mirror = reply.kind;
 

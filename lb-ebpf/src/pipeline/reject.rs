@@ -79,7 +79,8 @@ fn take_token() -> bool {
     // SAFETY: this CPU's own bucket.
     let [tokens, filled] = unsafe { &mut *bucket };
     let elapsed = now.wrapping_sub(*filled);
-    if elapsed >= globals::hz() {
+    // A bucket that was never filled is due, whatever the clock says.
+    if elapsed >= globals::hz() || *filled == 0 {
         *tokens = rate;
         *filled = now;
     }

@@ -326,7 +326,7 @@ impl Globals {
             .override_global(globals::TIMEOUTS, &self.timeouts, true)
             .override_global(globals::SNAT_PORTS, &self.snat_ports, true)
             .override_global(globals::REJECTS_PER_SECOND, &self.rejects_per_second, true)
-            .override_global(aya_log::LEVEL, &self.log_level, true);
+            .override_global(globals::LOG_LEVEL, &self.log_level, true);
     }
 }
 

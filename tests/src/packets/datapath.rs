@@ -115,7 +115,8 @@ impl Datapath {
             .override_global(globals::FRESH_FOR, &fresh_for, true)
             .override_global(globals::TIMEOUTS, &timeouts, true)
             .override_global(globals::SNAT_PORTS, &snat_ports, true)
-            .override_global(globals::REJECTS_PER_SECOND, &options.rejects_per_second, true);
+            .override_global(globals::REJECTS_PER_SECOND, &options.rejects_per_second, true)
+            .override_global(globals::LOG_LEVEL, &0_u8, true);
         for map in [maps::FLOWS4, maps::FLOWS6, maps::LOCKS4, maps::LOCKS6] {
             loader.map_max_entries(map, options.flow_buckets);
         }
