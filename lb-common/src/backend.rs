@@ -11,6 +11,10 @@ pub const IN_CLUSTER_LIST: u8 = 2;
 /// It is in the service's local list now (S14).
 pub const IN_LOCAL_LIST: u8 = 4;
 
+/// It was terminating when it was last seen. For the agent alone: one that was restarted meanwhile still tells the clients of
+/// an endpoint that is gone (S37).
+pub const TERMINATING: u8 = 8;
+
 /// An endpoint of one service port. An index is used again only when no flow names it.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Pod, Zeroable)]
@@ -27,7 +31,7 @@ pub struct Backend {
     pub port: Port,
     /// Protocol number.
     pub proto: u8,
-    /// [`LOCAL`], [`IN_CLUSTER_LIST`], [`IN_LOCAL_LIST`].
+    /// [`LOCAL`], [`IN_CLUSTER_LIST`], [`IN_LOCAL_LIST`], [`TERMINATING`].
     pub flags: u8,
 }
 

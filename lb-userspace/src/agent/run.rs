@@ -2,16 +2,17 @@
 //!
 //! Owns: the order of a start and the loop over events. Must not know: what an event means ([`super::sync`]).
 
+use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::sync::Sync;
 use super::{reserved, settings};
-use crate::config::{Config, Source};
+use crate::config::Config;
 use crate::dataplane::Dataplane;
 use crate::node;
 use crate::source::dir;
@@ -19,28 +20,25 @@ use crate::source::dir;
 /// How often unused entries are looked for and failures tried again.
 const TICK: Duration = Duration::from_secs(1);
 
-/// Runs until SIGTERM or SIGINT. The datapath goes on without it (S43).
+/// Serves the Services in `manifests` until SIGTERM or SIGINT. The datapath goes on without it (S43).
 ///
 /// # Errors
 /// The start fails, or the source ends.
-pub fn run(config: Config) -> Result<()> {
+pub fn run(config: Config, manifests: PathBuf) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build();
     let runtime = runtime.context("cannot start the runtime")?;
-    let outcome = runtime.block_on(serve(config));
+    let outcome = runtime.block_on(serve(config, manifests));
     // A scan of the manifests may be under way on a thread that cannot be stopped.
     runtime.shutdown_background();
     outcome
 }
 
-async fn serve(config: Config) -> Result<()> {
+async fn serve(config: Config, manifests: PathBuf) -> Result<()> {
     let mut stop = Stop::new()?;
-    let Source::Directory(path) = config.source.clone() else {
-        bail!("source kube is not part of this version: give --source dir:PATH");
-    };
-    let directory = settings::directory(&config, path)?;
+    let directory = settings::directory(&config, manifests)?;
 
     let options = settings::dataplane(&config);
     let load = tokio::task::spawn_blocking(move || Dataplane::open_or_create(&options));

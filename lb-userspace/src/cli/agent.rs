@@ -1,10 +1,11 @@
 //! `xvip agent`: serves this node's Services until told to stop.
 
+use anyhow::anyhow;
 use clap::{ArgAction, Args};
 
 use super::exit::Failure;
 use crate::agent::{self, conflicts, logging};
-use crate::config::{AgentFlags, Config};
+use crate::config::{AgentFlags, Config, Source};
 
 /// Options of `xvip agent`.
 #[derive(Debug, Args)]
@@ -24,11 +25,16 @@ impl Agent {
     pub(super) fn run(&self) -> Result<(), Failure> {
         let config = Config::load(self.flags.config.as_deref(), &self.flags).map_err(Failure::refused)?;
         logging::start(&config, self.verbose).map_err(Failure::refused)?;
+        let Source::Directory(manifests) = config.source.clone() else {
+            return Err(Failure::refused(anyhow!(
+                "source kube is not part of this version: give --source dir:PATH"
+            )));
+        };
         match conflicts::find_here() {
             Some(conflict) if !self.force => return Err(Failure::refused(conflict)),
             Some(conflict) => tracing::warn!("{conflict}; --force was given"),
             None => {}
         }
-        Ok(agent::run(config)?)
+        Ok(agent::run(config, manifests)?)
     }
 }

@@ -1,13 +1,9 @@
 //! The life of a backend: its flags, generation and epoch as its endpoint comes, changes and goes.
 
-use lb_common::backend::{Backend, IN_CLUSTER_LIST, IN_LOCAL_LIST, LOCAL};
+use lb_common::backend::{Backend, IN_CLUSTER_LIST, IN_LOCAL_LIST, LOCAL, TERMINATING};
 
 use crate::model::Protocol;
 use crate::plan::{EndpointState, PlannedBackend};
-
-/// [`Backend::flags`]: the endpoint was terminating when it was last seen. Kept in the map, so that an agent that was
-/// restarted meanwhile still tells the clients of an endpoint that is gone (S37). The kernel does not look at it.
-pub(super) const TERMINATING: u8 = 8;
 
 const LISTS: u8 = IN_CLUSTER_LIST | IN_LOCAL_LIST;
 
