@@ -6,6 +6,10 @@
 //! meet its own output from the second one on. The generators store with the widths the programs load with: a load
 //! that spans two young stores waits for both, which no frame from a NIC does.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "packet fields are taken apart by width throughout"
+)]
 
 mod params;
 
@@ -357,52 +361,52 @@ const FRAME4: usize = L3 + 40;
 const FRAME6: usize = L3 + 60;
 
 #[xdp]
-pub fn xdp_generate4(context: XdpContext) -> u32 {
+fn xdp_generate4(context: XdpContext) -> u32 {
     xdp_generate::<V4, 1, 4, FRAME4>(&context)
 }
 
 #[xdp]
-pub fn xdp_generate6(context: XdpContext) -> u32 {
+fn xdp_generate6(context: XdpContext) -> u32 {
     xdp_generate::<V6, 4, 10, FRAME6>(&context)
 }
 
 #[classifier]
-pub fn tc_generate4(context: TcContext) -> i32 {
+fn tc_generate4(context: TcContext) -> i32 {
     tc_generate::<V4, 1, 4, FRAME4>(&context)
 }
 
 #[classifier]
-pub fn tc_generate6(context: TcContext) -> i32 {
+fn tc_generate6(context: TcContext) -> i32 {
     tc_generate::<V6, 4, 10, FRAME6>(&context)
 }
 
 #[xdp]
-pub fn xdp_empty(_context: XdpContext) -> u32 {
+fn xdp_empty(_context: XdpContext) -> u32 {
     xdp_action::XDP_PASS
 }
 
 #[classifier]
-pub fn tc_empty(_context: TcContext) -> i32 {
+fn tc_empty(_context: TcContext) -> i32 {
     TC_UNSPEC
 }
 
 #[xdp]
-pub fn xdp_floor4(context: XdpContext) -> u32 {
+fn xdp_floor4(context: XdpContext) -> u32 {
     xdp_floor::<V4, 1, 4, FRAME4>(&context)
 }
 
 #[xdp]
-pub fn xdp_floor6(context: XdpContext) -> u32 {
+fn xdp_floor6(context: XdpContext) -> u32 {
     xdp_floor::<V6, 4, 10, FRAME6>(&context)
 }
 
 #[classifier]
-pub fn tc_floor4(context: TcContext) -> i32 {
+fn tc_floor4(context: TcContext) -> i32 {
     tc_floor::<V4, 1, 4, FRAME4>(&context)
 }
 
 #[classifier]
-pub fn tc_floor6(context: TcContext) -> i32 {
+fn tc_floor6(context: TcContext) -> i32 {
     tc_floor::<V6, 4, 10, FRAME6>(&context)
 }
 
