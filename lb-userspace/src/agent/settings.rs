@@ -26,10 +26,11 @@ pub fn dataplane(config: &Config) -> Options {
             flow4_buckets: sizes.flow_entries4 / WAYS_A_BUCKET,
             flow6_buckets: sizes.flow_entries6 / WAYS_A_BUCKET,
             frontends: sizes.frontends,
-            records: sizes.services,
+            records: sizes.services.saturating_mul(RECORDS_A_PORT),
             slots: sizes.slots,
             backends: sizes.backends,
-            services: (sizes.services / RECORDS_A_PORT).max(2),
+            // Ids begin at 1.
+            services: sizes.services.saturating_add(1),
             affinity: sizes.affinity_entries,
         },
         snat_ports: config.snat_port_range.first()..=config.snat_port_range.last(),

@@ -11,7 +11,7 @@ pub struct MapSizes {
     pub flow_entries4: u32,
     /// Entries of `flows6`, a power of two; every connection takes two.
     pub flow_entries6: u32,
-    /// Service ports. (Their records are written new on every change; there is room for twice as many.)
+    /// Service ports, each family counted for itself.
     pub services: u32,
     /// Endpoints of service ports.
     pub backends: u32,
