@@ -55,7 +55,7 @@ pub static NODE_ADDRS: HashMap<Addr, u32, 4096, NO_PREALLOC> = HashMap::new();
 pub static PREFILTER: Array<u64, { prefilter::WORDS }, MMAP> = Array::new();
 
 #[btf_map(name = "devices")]
-pub static DEVICES: Array<Device, MAX_DEVICES> = Array::new();
+pub static DEVICES: Array<Device, MAX_DEVICES, MMAP> = Array::new();
 
 #[btf_map(name = "tx_devices")]
 pub static TX_DEVICES: DevMapHash<256> = DevMapHash::new();
