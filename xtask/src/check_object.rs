@@ -18,6 +18,9 @@ use crate::{
     toolchain::Toolchain,
 };
 
+/// The product's object, by the name of its binary target.
+const DATAPATH: &str = "lb-ebpf";
+
 /// Subprograms that are meant to be ones, by a fragment of their path, each with its reason. Everything else
 /// has to be inlined into its program.
 const SUBPROGRAMS: &[(&str, &str)] = &[
@@ -48,7 +51,7 @@ pub(crate) fn check_object(tools: &Toolchain) -> Result<()> {
         let executable = std::env::current_exe().context("xtask does not know its own path")?;
         let fallback = workspace().join("target");
         let target_dir = kernel_object::target_dir_of(&executable).unwrap_or(&fallback);
-        let path = kernel_object::build(tools, workspace(), target_dir, kernel_object::DATAPATH)?;
+        let path = kernel_object::build(tools, workspace(), target_dir, DATAPATH)?;
         let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let contents = Contents::read(&bytes).with_context(|| path.display().to_string())?;
         eprint!("{}", table(&contents));

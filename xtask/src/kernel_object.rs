@@ -14,9 +14,6 @@ use crate::toolchain::{Core, TARGET, Toolchain};
 
 const PACKAGE: &str = "lb-ebpf";
 
-/// The product's object, by the name of its binary target.
-pub(crate) const DATAPATH: &str = "lb-ebpf";
-
 /// - `allows-misaligned-mem-access`: without it LLVM loads the align-1 header structs byte by byte.
 /// - `--btf`: the kernel and bpftool want type information for maps and programs.
 ///

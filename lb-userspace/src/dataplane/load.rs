@@ -29,7 +29,7 @@ use super::typed::AsPod;
 use super::{bpffs, kernel};
 
 /// The kernel programs, built by the build script.
-pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lb-ebpf.o"));
+pub const OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lb-ebpf.o"));
 
 /// How tc programs are attached.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

@@ -43,7 +43,7 @@ pub use error::DataplaneError;
 pub use flows::{Busy, Flow, FlowTable};
 pub use jiffies::TickClock;
 pub use links::{Hook, PinnedHook};
-pub use load::{Dataplane, Options, TcHook};
+pub use load::{Dataplane, OBJECT, Options, TcHook};
 pub use log::KernelLog;
 pub use reader::Reader;
 pub use service_maps::KernelMaps;
