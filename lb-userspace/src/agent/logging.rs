@@ -40,9 +40,15 @@ fn directives_of(level: LogLevel, trace: TraceLevel, verbose: u8) -> String {
         (1, _) => LogLevel::Debug,
         _ => LogLevel::Trace,
     };
+    // Each of these tells its own inner life, thousands of lines at a start: -vv has it.
+    let libraries = if level == LogLevel::Trace {
+        ""
+    } else {
+        ",rtnetlink=warn,netlink_proto=warn,aya=warn,aya_obj=warn,notify=error"
+    };
     match trace {
-        TraceLevel::Off => format!("{level},rtnetlink=warn,netlink_proto=warn"),
-        trace => format!("{level},rtnetlink=warn,netlink_proto=warn,lb_ebpf={trace}"),
+        TraceLevel::Off => format!("{level}{libraries}"),
+        trace => format!("{level}{libraries},lb_ebpf={trace}"),
     }
 }
 
@@ -67,5 +73,6 @@ mod tests {
             );
         }
         assert!(directives_of(LogLevel::Warn, TraceLevel::Debug, 0).ends_with("lb_ebpf=debug"));
+        assert!(directives_of(LogLevel::Info, TraceLevel::Off, 1).contains("aya_obj=warn"));
     }
 }

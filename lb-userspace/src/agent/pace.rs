@@ -9,12 +9,16 @@ use std::time::{Duration, Instant};
 const SHORTEST: Duration = Duration::from_millis(1_500);
 /// While nothing can be freed.
 const LONGEST: Duration = Duration::from_secs(60);
+/// Changes that never stop put a look off no longer than this, or they would fill the maps with what is unused.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// When to look next.
 #[derive(Debug)]
 pub(super) struct Pace {
     interval: Duration,
     next: Instant,
+    /// No change puts the next look off beyond this; known from the first change on.
+    latest: Option<Instant>,
 }
 
 impl Pace {
@@ -24,12 +28,15 @@ impl Pace {
         Self {
             interval: SHORTEST,
             next: now + SHORTEST,
+            latest: None,
         }
     }
 
     /// Something changed: more may be unused soon.
     pub(super) fn changed(&mut self, now: Instant) {
-        *self = Self::new(now);
+        let latest = *self.latest.get_or_insert(now + PATIENCE);
+        self.interval = SHORTEST;
+        self.next = latest.min(now + SHORTEST);
     }
 
     /// Whether it is time.
@@ -46,6 +53,7 @@ impl Pace {
             (self.interval * 2).min(LONGEST)
         };
         self.next = now + self.interval;
+        self.latest = None;
     }
 }
 
@@ -69,5 +77,21 @@ mod tests {
         assert!(pace.is_due(now + LONGEST));
         pace.changed(now);
         assert!(pace.is_due(now + SHORTEST));
+    }
+
+    #[test]
+    fn changes_that_never_stop_do_not_put_a_look_off_for_ever() {
+        let mut now = Instant::now();
+        let mut pace = Pace::new(now);
+        let mut looks = 0;
+        for _ in 0..60 {
+            now += Duration::from_secs(1);
+            pace.changed(now);
+            if pace.is_due(now) {
+                pace.looked(now, true);
+                looks += 1;
+            }
+        }
+        assert!((4..=6).contains(&looks), "{looks} looks in a minute of changes");
     }
 }

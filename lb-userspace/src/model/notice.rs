@@ -29,12 +29,17 @@ impl ObjectRef {
 
 impl fmt::Display for ObjectRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.name.is_empty() {
-            write!(f, "{} without a name", self.kind)
-        } else if self.namespace.is_empty() {
-            write!(f, "{} {}", self.kind, self.name)
+        let kind = if self.kind.is_empty() {
+            "object"
         } else {
-            write!(f, "{} {}/{}", self.kind, self.namespace, self.name)
+            &self.kind
+        };
+        if self.name.is_empty() {
+            write!(f, "{kind} without a name")
+        } else if self.namespace.is_empty() {
+            write!(f, "{kind} {}", self.name)
+        } else {
+            write!(f, "{kind} {}/{}", self.namespace, self.name)
         }
     }
 }

@@ -289,7 +289,7 @@ fn services(snapshot: &Snapshot) -> Vec<Record> {
     snapshot.services.iter().map(one).collect()
 }
 
-/// The slots that a record names, and others that are not zero.
+/// The slots that a record names; what else the array holds is left over, and no packet reads it.
 fn slots(snapshot: &Snapshot) -> Vec<Record> {
     let mut owners = vec![None; snapshot.slots.len()];
     for service in snapshot.services.values() {
@@ -301,13 +301,13 @@ fn slots(snapshot: &Snapshot) -> Vec<Record> {
         }
     }
     let slots = snapshot.slots.iter().zip(owners).enumerate();
-    let shown = slots.filter(|(_, (backend, owner))| **backend != 0 || owner.is_some());
-    let records = shown.map(|(index, (backend, owner))| {
-        record()
+    let records = slots.filter_map(|(index, (backend, owner))| {
+        let record = record()
             .with("index", index)
             .with("backend", *backend)
             .maybe("address", snapshot.backends.get(backend).map(backend_address))
-            .maybe("service", owner.map(|service| snapshot.service_name(service)))
+            .with("service", snapshot.service_name(owner?));
+        Some(record)
     });
     records.collect()
 }

@@ -1,5 +1,6 @@
 //! `xvip get status`: what is installed and how full it is.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use lb_common::layout::maps;
@@ -100,16 +101,17 @@ fn fill(snapshot: &Snapshot, inventory: &Inventory) -> Vec<MapRow> {
 
 /// Entries in use, and how many of them one entry of the map holds; maps whose fill says nothing are left out.
 fn entries(snapshot: &Snapshot, map: &str) -> Option<(usize, u64)> {
+    // Both sides of a record may use one range.
     let slots = || {
-        snapshot
-            .services
-            .values()
-            .map(|record| record.inside.len + record.outside.len)
+        let records = snapshot.services.values();
+        let ranges = records.flat_map(|record| [record.inside, record.outside]);
+        let ranges: BTreeSet<(u32, u32)> = ranges.map(|range| (range.offset, range.len)).collect();
+        ranges.into_iter().map(|(_, len)| len as usize).sum::<usize>()
     };
     Some(match map {
         maps::FRONTENDS => (snapshot.frontends.len(), 1),
         maps::SERVICES => (snapshot.services.len(), 1),
-        maps::SLOTS => (slots().sum::<u32>() as usize, 1),
+        maps::SLOTS => (slots(), 1),
         maps::BACKENDS => (
             snapshot
                 .backends

@@ -12,6 +12,9 @@ use super::fields;
 use super::tree::{self, SyntaxError, Tree};
 use crate::model::{ObjectRef, Problem};
 
+/// Unknown fields of one object that are named; finding the line of each costs a walk through the object.
+const MAX_UNKNOWN: usize = 50;
+
 /// What a manifest holds.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Content {
@@ -87,10 +90,13 @@ fn object(tree: Tree) -> Decoded {
     let metadata = tree.get("metadata");
     let name = text(metadata.and_then(|metadata| metadata.get("name")));
     let mut namespace = text(metadata.and_then(|metadata| metadata.get("namespace")));
-    if kind == "Node" {
-        namespace.clear();
-    } else if namespace.is_empty() {
-        "default".clone_into(&mut namespace);
+    match kind.as_str() {
+        "Node" => namespace.clear(),
+        "Service" | "EndpointSlice" | "Endpoints" if namespace.is_empty() => {
+            "default".clone_into(&mut namespace);
+        }
+        // Of all others nobody here knows whether they have one.
+        _ => {}
     }
     let group_version = match kind.as_str() {
         "Service" | "Endpoints" | "Node" => "v1",
@@ -145,7 +151,12 @@ fn strict<T: DeserializeOwned>(tree: &Tree, kind: &str) -> Result<T, Vec<(usize,
     let mut track = serde_path_to_error::Track::new();
     let tracked = serde_path_to_error::Deserializer::new(json, &mut track);
     let decoded = T::deserialize(serde_ignored::Deserializer::new(tracked, &mut note_unknown));
-    for path in unknown {
+    let left_out = unknown.len().saturating_sub(MAX_UNKNOWN);
+    if left_out > 0 {
+        let words = format!("{left_out} more unknown fields");
+        problems.push((tree.line, Problem::new("", words)));
+    }
+    for path in unknown.into_iter().take(MAX_UNKNOWN) {
         let reason = match fields::suggestion(kind, &path) {
             Some(field) => format!("unknown field (did you mean {field}?)"),
             None => "unknown field".to_owned(),

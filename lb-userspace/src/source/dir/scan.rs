@@ -2,7 +2,7 @@
 //!
 //! Owns: which files count, reading those that changed. Must not know: what their objects mean.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -80,11 +80,22 @@ impl Scanner {
     pub(super) fn scan(&mut self) -> io::Result<bool> {
         let mut stamps = BTreeMap::new();
         let mut deferred = BTreeMap::new();
+        let mut unreadable = BTreeSet::new();
         let mut changed = false;
         for path in list(&self.path)? {
-            // A file that vanished since it was listed is not there; a dangling link never was.
-            let Ok(metadata) = fs::metadata(&path) else {
-                continue;
+            let metadata = match fs::metadata(&path) {
+                Ok(metadata) => metadata,
+                // A file that vanished since it was listed is not there; a dangling link never was.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                // Any other is there, and what it held stays in force.
+                Err(error) => {
+                    let reason = error.to_string();
+                    let said = matches!(self.files.get(&path), Some(Err(said)) if *said == reason);
+                    changed |= !said;
+                    unreadable.insert(path.clone());
+                    self.files.insert(path, Err(reason));
+                    continue;
+                }
             };
             if !metadata.is_file() {
                 continue;
@@ -107,7 +118,8 @@ impl Scanner {
             changed = true;
         }
         let known = self.files.len();
-        self.files.retain(|path, _| stamps.contains_key(path));
+        self.files
+            .retain(|path, _| stamps.contains_key(path) || unreadable.contains(path));
         changed |= self.files.len() != known;
         self.stamps = stamps;
         self.deferred = deferred;
@@ -191,6 +203,24 @@ mod tests {
         fs::remove_file(&file).unwrap();
         assert!(scanner.scan().unwrap());
         assert_eq!(scanner.files().len(), 1);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_looked_at_is_broken_and_not_gone() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("a.yaml");
+        fs::write(&file, "kind: A").unwrap();
+        let mut scanner = Scanner::new(directory.path().to_owned(), Duration::ZERO);
+        assert!(scanner.scan().unwrap());
+        // A link to itself: the error is neither "not found" nor a matter of permissions, which root passes.
+        fs::remove_file(&file).unwrap();
+        std::os::unix::fs::symlink("a.yaml", &file).unwrap();
+        assert!(scanner.scan().unwrap());
+        assert!(scanner.files()[&file].is_err());
+        assert!(!scanner.scan().unwrap(), "nothing new");
+        fs::remove_file(&file).unwrap();
+        assert!(scanner.scan().unwrap());
+        assert!(scanner.files().is_empty());
     }
 
     #[test]

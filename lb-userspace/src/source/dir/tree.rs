@@ -12,8 +12,10 @@ use crate::model::Problem;
 
 /// Deeper nesting than any object has; bounds recursion.
 const MAX_DEPTH: usize = 64;
-/// More nodes than any sensible file has; bounds what aliases can multiply.
-const MAX_NODES: usize = 2_000_000;
+/// More values than any sensible document has; bounds what aliases can multiply.
+const MAX_VALUES: usize = 2_000_000;
+/// A text counts as so many values as it has pieces of this length: aliases multiply long texts too.
+const TEXT_PIECE: usize = 64;
 
 /// A node of the tree.
 #[derive(Clone, Debug)]
@@ -222,6 +224,8 @@ struct Open {
     /// The key that waits for its value.
     key: Option<(String, usize)>,
     is_map: bool,
+    /// A `<<` was among the keys.
+    has_merged: bool,
 }
 
 /// Builds trees out of parser events.
@@ -229,7 +233,7 @@ struct Builder {
     lines_before: usize,
     open: Vec<Open>,
     anchors: BTreeMap<usize, (Tree, usize)>,
-    nodes: usize,
+    values: usize,
 }
 
 impl Builder {
@@ -238,7 +242,7 @@ impl Builder {
             lines_before,
             open: Vec::new(),
             anchors: BTreeMap::new(),
-            nodes: 0,
+            values: 0,
         }
     }
 
@@ -309,12 +313,10 @@ impl Builder {
                 None => Err("a collection ends that was not open".to_owned()),
             },
             Event::Alias(anchor) => {
-                let (mut tree, size) = self
-                    .anchors
-                    .get(&anchor)
-                    .cloned()
-                    .ok_or_else(|| "unknown alias".to_owned())?;
+                let unknown = || "unknown alias".to_owned();
+                let size = self.anchors.get(&anchor).ok_or_else(unknown)?.1;
                 self.count(size)?;
+                let mut tree = self.anchors.get(&anchor).ok_or_else(unknown)?.0.clone();
                 tree.line = line;
                 if self.expects_key() {
                     let key = tree.as_str().ok_or_else(|| "a key must be a string".to_owned())?;
@@ -345,6 +347,7 @@ impl Builder {
             value,
             key: None,
             is_map,
+            has_merged: false,
         });
         Ok(None)
     }
@@ -364,8 +367,11 @@ impl Builder {
                     .ok_or_else(|| "a value without a key".to_owned())?;
                 if key == "<<" && (tree.is_map() || !tree.items().is_empty()) {
                     merge(entries, &tree);
+                    open.has_merged = true;
                 } else {
-                    entries.retain(|entry| entry.key != key || !entry.merged);
+                    if open.has_merged {
+                        entries.retain(|entry| entry.key != key || !entry.merged);
+                    }
                     entries.push(Entry {
                         key,
                         line,
@@ -397,10 +403,10 @@ impl Builder {
         }
     }
 
-    fn count(&mut self, nodes: usize) -> Result<(), String> {
-        self.nodes += nodes;
-        if self.nodes > MAX_NODES {
-            Err(format!("more than {MAX_NODES} values"))
+    fn count(&mut self, values: usize) -> Result<(), String> {
+        self.values += values;
+        if self.values > MAX_VALUES {
+            Err(format!("more than {MAX_VALUES} values, aliases followed"))
         } else {
             Ok(())
         }
@@ -413,21 +419,25 @@ fn merge(entries: &mut Vec<Entry>, from: &Tree) {
         let Value::Map(additions) = &source.value else {
             continue;
         };
-        for addition in additions {
-            if entries.iter().all(|entry| entry.key != addition.key) {
-                entries.push(Entry {
-                    merged: true,
-                    ..addition.clone()
-                });
-            }
-        }
+        let own: BTreeSet<String> = entries.iter().map(|entry| entry.key.clone()).collect();
+        let missing = additions.iter().filter(|addition| !own.contains(&addition.key));
+        entries.extend(missing.map(|addition| Entry {
+            merged: true,
+            ..addition.clone()
+        }));
     }
 }
 
+/// How many values a tree counts as.
 fn size(tree: &Tree) -> usize {
+    let text = |text: &str| text.len() / TEXT_PIECE;
     1 + match &tree.value {
         Value::List(items) => items.iter().map(size).sum(),
-        Value::Map(entries) => entries.iter().map(|entry| size(&entry.value)).sum(),
+        Value::Map(entries) => entries
+            .iter()
+            .map(|entry| text(&entry.key) + size(&entry.value))
+            .sum(),
+        Value::String(value) => text(value),
         _ => 0,
     }
 }
@@ -566,6 +576,24 @@ mod tests {
         assert!(matches!(&read(&bomb)[..], [Err((_, reason))] if reason.contains("more than")));
         let deep = "[".repeat(10_000);
         assert!(matches!(&read(&deep)[..], [Err(_)]));
+        let long = "x".repeat(1 << 20);
+        let many = format!("a: &a {long}\nb: [{}]\n", "*a, ".repeat(10_000));
+        assert!(matches!(&read(&many)[..], [Err((_, reason))] if reason.contains("more than")));
+    }
+
+    /// A document of so many keys once took minutes.
+    #[test]
+    fn a_wide_mapping_is_read_in_time_that_grows_with_it() {
+        let keys: String = (0..50_000).map(|key| format!("  k{key}: v\n")).collect();
+        let text = format!("a: &a\n{keys}b:\n  <<: *a\n  k7: w\nc:\n{keys}");
+        let started = std::time::Instant::now();
+        let documents = documents(&text);
+        let elapsed = started.elapsed();
+        let tree = documents[0].as_ref().unwrap();
+        let merged = tree.get("b").unwrap();
+        assert_eq!(merged.get("k7").and_then(Tree::as_str), Some("w"));
+        assert_eq!(merged.get("k8").and_then(Tree::as_str), Some("v"));
+        assert!(elapsed.as_secs() < 5, "{elapsed:?}");
     }
 
     #[test]

@@ -6,7 +6,7 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use notify::event::{AccessKind, AccessMode};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
@@ -23,8 +23,12 @@ pub(super) struct DirWatch {
     path: PathBuf,
     watcher: RecommendedWatcher,
     events: mpsc::Receiver<()>,
-    watched: Option<(u64, u64)>,
+    watched: Option<Identity>,
 }
+
+/// Tells a directory from another one of the same path. A file system may give the number of a deleted directory to the next
+/// one made, so the time of birth counts too, where it is known.
+type Identity = (u64, u64, Option<SystemTime>);
 
 impl DirWatch {
     /// Starts watching. What the kernel refuses to watch is left to the slow rescan.
@@ -60,7 +64,7 @@ impl DirWatch {
         let current = fs::metadata(&self.path)
             .ok()
             .filter(fs::Metadata::is_dir)
-            .map(|meta| (meta.dev(), meta.ino()));
+            .map(|meta| (meta.dev(), meta.ino(), meta.created().ok()));
         if current == self.watched {
             return;
         }
@@ -104,5 +108,29 @@ fn is_change(kind: EventKind) -> bool {
         EventKind::Access(AccessKind::Close(AccessMode::Write)) => true,
         EventKind::Access(_) => false,
         _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_directory_made_anew_is_watched_again() {
+        const LIMIT: Duration = Duration::from_secs(20);
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("manifests");
+        fs::create_dir(&path).unwrap();
+        let mut watch = DirWatch::new(&path).unwrap();
+        fs::remove_dir(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        watch.changed(LIMIT).await;
+        watch.renew();
+        // What the kernel had still to tell of the replacement.
+        while timeout(QUIET * 4, watch.events.recv()).await.is_ok() {}
+        fs::write(path.join("a.yaml"), "").unwrap();
+        let started = Instant::now();
+        watch.changed(LIMIT).await;
+        assert!(started.elapsed() < LIMIT, "the file was not noticed");
     }
 }
