@@ -123,11 +123,24 @@ impl Timeouts {
     }
 }
 
-/// Whether an entry last seen at `last` has outlived `timeout` at `now`; jiffies wrap, so only their difference counts.
+/// How far a stamp may be ahead of the clock of who reads it: another CPU stores it a few ticks later than this one read its
+/// clock at most, however long the packet in between took.
+const AHEAD: u32 = 1 << 16;
+
+/// Ticks since `last`: jiffies wrap, so only their difference counts. A stamp that another CPU has just stored may be ahead of
+/// `now`; it is no age of years.
+#[inline(always)]
+#[must_use]
+pub const fn age(now: u32, last: u32) -> u32 {
+    let age = now.wrapping_sub(last);
+    if age > u32::MAX - AHEAD { 0 } else { age }
+}
+
+/// Whether an entry last seen at `last` has outlived `timeout` at `now`.
 #[inline(always)]
 #[must_use]
 pub const fn expired(now: u32, last: u32, timeout: u32) -> bool {
-    now.wrapping_sub(last) as i32 > timeout as i32
+    age(now, last) > timeout
 }
 
 #[cfg(test)]
@@ -169,6 +182,12 @@ mod tests {
         assert!(
             !expired(u32::MAX, 3, 100),
             "a stamp from another CPU a tick ahead is not an age of years"
+        );
+        assert_eq!(age(5, u32::MAX - 5), 11);
+        assert_eq!(age(u32::MAX, 3), 0);
+        assert!(
+            expired(0, 1 << 31, 100),
+            "24 days of a thousand ticks a second are an age"
         );
     }
 

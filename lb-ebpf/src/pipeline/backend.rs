@@ -5,6 +5,7 @@ use aya_ebpf::helpers::bpf_get_prandom_u32;
 use lb_common::addr::Addr;
 use lb_common::affinity::{AffinityKey, AffinityValue};
 use lb_common::backend::{Backend, IN_CLUSTER_LIST, IN_LOCAL_LIST};
+use lb_common::lifetime::expired;
 use lb_common::reason::Reason;
 use lb_common::service::{ServiceRecord, SlotRange, flags};
 
@@ -131,7 +132,7 @@ pub fn remembered(client: Addr, service: u32, list: u8, timeout: u32, now: u32) 
             (&raw const (*value).last_used).read_volatile(),
         )
     };
-    if now.wrapping_sub(last_used) > timeout {
+    if expired(now, last_used, timeout) {
         return None;
     }
     let choice = alive(index, service)?;

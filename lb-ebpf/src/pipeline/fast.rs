@@ -92,7 +92,7 @@ fn plain<F: Family, H: Hook>(hook: &H) -> Verdict {
     // SAFETY: plain helper call.
     let now = unsafe { bpf_jiffies64() } as u32;
     if flags & (tcp_flags::SYN | tcp_flags::FIN | tcp_flags::RST) != 0
-        || hit.idle(now) >= globals::fresh_for()
+        || !hit.is_fresh(now, globals::fresh_for())
         || hit.own & shown == 0
         || !hit.is_valid()
     {

@@ -85,10 +85,17 @@ impl<F: Family> Hit<F> {
         is_valid(self.backend, self.generation)
     }
 
+    /// Whether its last packet came less than `ticks` ago. A stamp ahead of this CPU's clock says no, in one comparison: the full
+    /// stage looks closer.
+    #[inline(always)]
+    pub fn is_fresh(&self, now: u32, ticks: u32) -> bool {
+        now.wrapping_sub(self.last) < ticks
+    }
+
     /// Ticks without a packet.
     #[inline(always)]
     pub fn idle(&self, now: u32) -> u32 {
-        now.wrapping_sub(self.last)
+        lifetime::age(now, self.last)
     }
 
     /// Whether it has outlived its idle time.

@@ -50,6 +50,13 @@ pub fn find<F: Family, H: Hook>(
     record_of(dst, Port::NONE, 0)?.ok_or(Reason::NotOurs)
 }
 
+/// Whether it is an address of this node.
+#[inline(always)]
+pub fn is_of_this_node(addr: Addr) -> bool {
+    let address = OnStack(addr);
+    NODE_ADDRS.get_ptr(address.0).is_some()
+}
+
 #[inline(always)]
 #[expect(
     clippy::needless_borrows_for_generic_args,

@@ -4,7 +4,7 @@ use super::fast::unknown;
 use super::flow::{Hit, Lookup, look_up};
 use super::forward::forward;
 use super::parse::{Packet, parse};
-use super::refresh::{Refreshed, owes_resolution, refresh};
+use super::refresh::{Refreshed, forget, owes_resolution, refresh};
 use super::{prefilter, reject_later};
 use crate::family::Family;
 use crate::globals;
@@ -97,6 +97,8 @@ fn known<F: Family, H: Hook>(hook: &H, packet: &Packet<F>, hit: &mut Hit<F>, now
                 return if hit.is_reply() {
                     Known::Decided(Verdict::Drop(Reason::StaleReply))
                 } else if !tcp || opening {
+                    // Nothing but the lost half tells that the entry is over: it would be taken for a live flow's.
+                    forget::<F>(packet, hit);
                     Known::Over
                 } else {
                     Known::Decided(reject_later::<F, H>(hook))

@@ -134,8 +134,11 @@ fn establish<F: Family, H: Hook>(
         } else {
             flags::REWRITE_OUTSIDE
         } != 0;
-    // A remote backend would answer an outside client past us; a client that is its own backend would answer itself (S18).
-    let rewrite_source = asked || client == address || (!inside && !local);
+    // A remote backend would answer an outside client past us; a client that is its own backend would answer itself (S18). The
+    // node as backend gets the client's address whatever is asked: its stack takes no packet from an address of its own, and the
+    // reply passes one of our devices anyway.
+    let rewrite_source =
+        (asked || client == address || (!inside && !local)) && !frontend::is_of_this_node(address.into());
 
     entry.src = client;
     entry.dst = F::second(packet.pair());

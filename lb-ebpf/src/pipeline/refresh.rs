@@ -79,16 +79,9 @@ pub fn refresh<F: Family, H: Hook>(hook: &H, packet: &Packet<F>, hit: &mut Hit<F
 #[inline(always)]
 fn next_hop<F: Family, H: Hook>(hook: &H, packet: &Packet<F>, hit: &mut Hit<F>) {
     let scratch = packet.scratch();
-    let (pair, ports) = (packet.pair(), packet.ports());
     // SAFETY: this CPU's scratch.
     let (entry, fib) = unsafe { (&mut (*scratch).forward, &raw mut (*scratch).fib) };
-    entry.src = F::first(pair);
-    entry.dst = F::second(pair);
-    (entry.sport, entry.dport) = (Port(ports as u16), Port((ports >> 16) as u16));
-    entry.proto = packet.proto();
-    entry.new_src = F::first(hit.new_pair);
-    entry.new_dst = F::second(hit.new_pair);
-    (entry.new_sport, entry.new_dport) = (Port(hit.new_ports as u16), Port((hit.new_ports >> 16) as u16));
+    name::<F>(entry, packet, hit);
     entry.kind = hit.kind;
     clear_macs(entry);
     // Without a route for now the flow keeps the way it had.
@@ -104,6 +97,28 @@ fn next_hop<F: Family, H: Hook>(hook: &H, packet: &Packet<F>, hit: &mut Hit<F>) 
         hit.macs = macs;
         hit.macs_rest = c;
     }
+}
+
+/// Takes this half of a flow back.
+#[inline(always)]
+pub fn forget<F: Family>(packet: &Packet<F>, hit: &Hit<F>) {
+    let scratch = packet.scratch();
+    // SAFETY: this CPU's scratch.
+    name::<F>(unsafe { &mut (*scratch).forward }, packet, hit);
+    table::remove::<F>(Part::Forward);
+}
+
+/// Key and rewrite of this half: what finds its entry in the table.
+#[inline(always)]
+fn name<F: Family>(entry: &mut FlowEntry<F::Addr>, packet: &Packet<F>, hit: &Hit<F>) {
+    let (pair, ports) = (packet.pair(), packet.ports());
+    entry.src = F::first(pair);
+    entry.dst = F::second(pair);
+    (entry.sport, entry.dport) = (Port(ports as u16), Port((ports >> 16) as u16));
+    entry.proto = packet.proto();
+    entry.new_src = F::first(hit.new_pair);
+    entry.new_dst = F::second(hit.new_pair);
+    (entry.new_sport, entry.new_dport) = (Port(hit.new_ports as u16), Port((hit.new_ports >> 16) as u16));
 }
 
 /// The other half of a flow, from what this half knows.

@@ -391,7 +391,7 @@ fn scan<F: Family>(
         } else if same {
             Score::new(Rank::Same, live as u32, way)
         } else if live {
-            Score::new(Rank::Live, !now.wrapping_sub(last), way)
+            Score::new(Rank::Live, !lifetime::age(now, last), way)
         } else {
             Score::new(Rank::Over, 0, way)
         };

@@ -285,6 +285,34 @@ fn remote_backends() -> Vec<Case> {
     ]
 }
 
+/// An endpoint in the host's own network, or one made by hand: a packet from a node address would be dropped by the stack it goes to.
+#[test]
+fn the_node_itself_as_backend_sees_the_clients_own_address() {
+    let host = (Who::Node, 6443);
+    let service = |flags| [Service::tcp(Who::Vip, 80).backend(host.0, host.1).flags(flags)];
+    let from_outside = |name, flags| {
+        let request = Packet::tcp(CLIENT, VIP, SYN);
+        let reply = Packet::tcp(host, CLIENT, SYN | ACK).leaving();
+        Case::new(name, service(flags))
+            .send(
+                Place::Uplink,
+                request.clone(),
+                ToStack(request.to(host.0, host.1)),
+            )
+            .send(Place::Leaving, reply.clone(), ToStack(reply.from(Who::Vip, 80)))
+    };
+    let pod = (Who::Pod, 40_000);
+    let request = Packet::tcp(pod, VIP, SYN).from_pod();
+    let reply = Packet::tcp(host, pod, SYN | ACK).hop(Mac::PodDevice, Mac::Pod);
+    check([
+        from_outside("though nothing says that it is local", 0),
+        from_outside("though the service asks for rewritten sources", REWRITE_OUTSIDE),
+        Case::new("pods too", service(REWRITE_POD))
+            .send(Place::Pod, request.clone(), ToStack(request.to(host.0, host.1)))
+            .send(Place::IntoPod, reply.clone(), ToStack(reply.from(Who::Vip, 80))),
+    ]);
+}
+
 #[test]
 fn pods_reach_services_from_their_own_device() {
     check(clients_in_pods());

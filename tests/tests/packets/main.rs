@@ -7,4 +7,5 @@ mod headers;
 mod lifetime;
 mod ports;
 mod refresh;
+mod stamps;
 mod untouched;

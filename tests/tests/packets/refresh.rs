@@ -146,6 +146,50 @@ fn a_place_that_has_become_somebody_elses_ends_the_flow() {
     )]);
 }
 
+/// What may begin a connection begins one: it must not go on through the entry of the flow that is over, whose replies would be
+/// given to the other connection.
+#[test]
+fn a_flow_whose_place_has_become_somebody_elses_begins_anew() {
+    let service = |service: Service| [service.also_at(Who::OtherVip, 80).backend(Who::Pod, 8080)];
+    let story = |name, services, packet: fn(Who) -> Packet, reply: Packet| {
+        let elsewhere = packet(Who::Vip).from(Who::Client, CHOSEN);
+        Case::new(name, services)
+            .send(Place::Uplink, packet(Who::Vip), to_pod(packet(Who::Vip)))
+            .then("time passes", age)
+            .then("the reply's entry is lost", forget_replies)
+            .send(
+                Place::Uplink,
+                packet(Who::OtherVip),
+                to_pod(packet(Who::OtherVip)),
+            )
+            .send(Place::Uplink, packet(Who::Vip), to_pod(elsewhere))
+            .send(
+                Place::Leaving,
+                reply.clone().to(Who::Client, CHOSEN),
+                ToStack(reply.clone().from(Who::Vip, 80)),
+            )
+            .send(
+                Place::Leaving,
+                reply.clone(),
+                ToStack(reply.from(Who::OtherVip, 80)),
+            )
+    };
+    check([
+        story(
+            "a datagram",
+            service(Service::udp(Who::Vip, 80)),
+            |vip| Packet::udp(CLIENT, (vip, 80)),
+            Packet::udp((Who::Pod, 8080), CLIENT).leaving(),
+        ),
+        story(
+            "a SYN",
+            service(Service::tcp(Who::Vip, 80)),
+            |vip| tcp(vip, SYN),
+            Packet::tcp((Who::Pod, 8080), CLIENT, SYN | ACK).leaving(),
+        ),
+    ]);
+}
+
 #[test]
 fn the_next_hop_is_looked_up_again() {
     fn moved(datapath: &mut Datapath, family: Family) -> Result<()> {
