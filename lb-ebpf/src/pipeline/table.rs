@@ -155,16 +155,20 @@ fn place<F: Family>(part: u32, now: u32) -> Inserted {
     if !found.is(Rank::Same)
         && full
         && second != first
-        && let Some(lock) = F::lock(second)
+        && let Some(second_lock) = F::lock(second)
         && let Some(ways) = F::bucket(second)
-        && acquire(lock)
     {
+        if !acquire(second_lock) {
+            // The key may stand there: written to the first bucket now, it would be doubled.
+            release(lock);
+            return Inserted::Busy;
+        }
         let other = scan::<F>(scratch, ways, pair, ports, proto, now);
         if other.is_better_than(found) {
             found = other;
             bucket = ways;
         }
-        other_lock = lock;
+        other_lock = second_lock;
     }
     // SAFETY: the way is in a bucket that is locked here; `entry` and `evicted` are the scratch's.
     let outcome = unsafe {
@@ -302,10 +306,10 @@ unsafe fn mirror<F: Family>(entry: *mut FlowEntry<F::Addr>) {
 enum Rank {
     /// The key's own.
     Same = 0,
+    /// Of a flow that is over: used before what was never used, so that buckets stay short and the second one unread.
+    Over = 1,
     /// Never used.
-    Empty = 1,
-    /// Of a flow that is over.
-    Over = 2,
+    Empty = 2,
     /// Of a live flow.
     Live = 3,
 }
