@@ -1,9 +1,10 @@
 //! The kernel object in private maps, written by hand: no agent, no pins.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context, Result, anyhow, ensure};
-use aya::maps::{Array, DevMapHash, HashMap, MapData, PerCpuArray, PerCpuValues, ProgramArray};
+use aya::maps::{Array, DevMapHash, HashMap, Map, MapData, PerCpuArray, PerCpuValues, ProgramArray};
 use aya::programs::Program;
 use aya::util::nr_cpus;
 use aya::{Ebpf, EbpfLoader};
@@ -11,8 +12,9 @@ use lb_common::addr::{Addr, Addr4, Addr6};
 use lb_common::affinity::{AffinityKey, AffinityValue};
 use lb_common::backend::{self, Backend};
 use lb_common::device::{self, Device};
-use lb_common::flow::{Bucket4, Bucket6, WAYS};
+use lb_common::flow::{Bucket4, Bucket6, TOMBSTONE, WAYS};
 use lb_common::frontend::{FrontendKey, FrontendValue};
+use lb_common::hash::{Seed, first_bucket, second_bucket, tuple4, tuple6};
 use lb_common::layout::{Stage, globals, maps};
 use lb_common::lifetime::Timeouts;
 use lb_common::port::Port;
@@ -22,6 +24,7 @@ use lb_common::service::{ServiceRecord, SlotRange};
 
 use super::flows::{Flow, State};
 use super::service::{Service, is_local};
+use super::table::Table;
 use super::testbed::Testbed;
 use super::who::{Family, Mac, Who};
 use crate::object;
@@ -41,6 +44,18 @@ pub const TIMEOUTS: Timeouts = Timeouts {
     tcp_reset: 10 * HZ,
     udp: 30 * HZ,
     udp_stream: 120 * HZ,
+};
+
+/// The secret of the flow tables' hash.
+const SEED: Seed = {
+    const ODD: u32 = 0x9e37_79b1;
+    let mut words = [7, 11, 13, 17, 19, 23, 29, 31, 37, 41];
+    let mut i = 0;
+    while i < words.len() {
+        words[i] = ODD.wrapping_mul(words[i]);
+        i += 1;
+    }
+    Seed(words)
 };
 
 /// What differs between the instances of tests.
@@ -91,8 +106,6 @@ impl Datapath {
     /// # Errors
     /// When the verifier refuses one, with its log.
     pub fn load(options: Options) -> Result<Self> {
-        let seed: [u32; 10] =
-            [7, 11, 13, 17, 19, 23, 29, 31, 37, 41].map(|n: u32| n.wrapping_mul(0x9e37_79b1));
         let mask = options.flow_buckets - 1;
         let t = &TIMEOUTS;
         let timeouts = [
@@ -108,7 +121,7 @@ impl Datapath {
         let fresh_for = if options.hot { options.hz } else { 0 };
         let mut loader = EbpfLoader::new();
         loader
-            .override_global(globals::SEED, &seed, true)
+            .override_global(globals::SEED, &SEED.0, true)
             .override_global(globals::FLOW4_MASK, &mask, true)
             .override_global(globals::FLOW6_MASK, &mask, true)
             .override_global(globals::HZ, &options.hz, true)
@@ -379,6 +392,7 @@ impl Datapath {
                         match visit(&flow) {
                             Keep::Unchanged => continue,
                             Keep::With(state) => state.write(&mut bucket[place]),
+                            Keep::TakenBack => bucket[place].proto = TOMBSTONE,
                             Keep::Not => bucket[place] = bytemuck::Zeroable::zeroed(),
                         }
                         changed = true;
@@ -407,6 +421,96 @@ impl Datapath {
                 ..flow.state
             })
         })
+    }
+
+    /// The flow table of a family as it is in the kernel's memory.
+    ///
+    /// # Errors
+    /// When it cannot be mapped.
+    pub fn table(&self, family: Family) -> Result<Table> {
+        let name = match family {
+            Family::V4 => maps::FLOWS4,
+            Family::V6 => maps::FLOWS6,
+        };
+        match self.ebpf.map(name) {
+            Some(Map::Array(map)) => Table::open(map, family, self.options.flow_buckets),
+            _ => Err(anyhow!("no array {name}")),
+        }
+    }
+
+    /// The two buckets a tuple may stand in.
+    ///
+    /// # Panics
+    /// When the addresses are of different families.
+    #[must_use]
+    pub fn buckets_of(&self, proto: u8, src: SocketAddr, dst: SocketAddr) -> (u32, u32) {
+        let ports = u32::from(src.port().to_be()) | u32::from(dst.port().to_be()) << 16;
+        let hash = match (src.ip(), dst.ip()) {
+            (IpAddr::V4(src), IpAddr::V4(dst)) => {
+                tuple4(&SEED, Addr4::from(src).0, Addr4::from(dst).0, ports, proto)
+            }
+            (IpAddr::V6(src), IpAddr::V6(dst)) => {
+                tuple6(&SEED, &Addr6::from(src).0, &Addr6::from(dst).0, ports, proto)
+            }
+            _ => panic!("{src} and {dst} are of different families"),
+        };
+        let mask = self.options.flow_buckets - 1;
+        (first_bucket(hash, mask), second_bucket(hash, mask))
+    }
+
+    /// Buckets of a family whose lock is taken.
+    ///
+    /// # Errors
+    /// See [`Self::reset`].
+    pub fn locked_buckets(&mut self, family: Family) -> Result<Vec<u32>> {
+        let buckets = self.options.flow_buckets;
+        let locks = self.array::<u32>(locks(family))?;
+        let mut locked = Vec::new();
+        for bucket in 0..buckets {
+            if locks.get(&bucket, 0)?.0 != 0 {
+                locked.push(bucket);
+            }
+        }
+        Ok(locked)
+    }
+
+    /// Takes a bucket's lock as if another CPU held it, or gives it back.
+    ///
+    /// # Errors
+    /// See [`Self::reset`].
+    pub fn lock_bucket(&mut self, family: Family, bucket: u32, taken: bool) -> Result<()> {
+        let mut locks = self.array::<u32>(locks(family))?;
+        Ok(locks.set(bucket, Plain(u32::from(taken)), 0)?)
+    }
+
+    /// Gives a frontend a value, be it another key's.
+    ///
+    /// # Errors
+    /// See [`Self::reset`].
+    pub fn set_frontend(&mut self, key: FrontendKey, value: FrontendValue) -> Result<()> {
+        let mut map = self.hash::<FrontendKey, FrontendValue>(maps::FRONTENDS)?;
+        Ok(map.insert(Plain(key), Plain(value), 0)?)
+    }
+
+    /// Clears every bit of the prefilter.
+    ///
+    /// # Errors
+    /// See [`Self::reset`].
+    pub fn forget_prefilter(&mut self) -> Result<()> {
+        self.zero::<u64>(maps::PREFILTER, u32::try_from(prefilter::WORDS)?)
+    }
+
+    /// From now on no device is known to take XDP frames.
+    ///
+    /// # Errors
+    /// See [`Self::reset`].
+    pub fn forbid_transmit(&mut self) -> Result<()> {
+        let map = self.ebpf.map_mut(maps::TX_DEVICES).context("no tx_devices")?;
+        let mut devices = DevMapHash::try_from(map)?;
+        let indices = devices.keys().collect::<Result<Vec<_>, _>>()?;
+        indices
+            .into_iter()
+            .try_for_each(|ifindex| anyhow::Ok(devices.remove(ifindex)?))
     }
 
     /// Empties the flow table of a family.
@@ -477,8 +581,17 @@ pub enum Keep {
     Unchanged,
     /// It stays with another state.
     With(State),
-    /// It goes.
+    /// It is taken back, as the programs do it.
+    TakenBack,
+    /// It goes, and its place looks as if it had never been used.
     Not,
+}
+
+fn locks(family: Family) -> &'static str {
+    match family {
+        Family::V4 => maps::LOCKS4,
+        Family::V6 => maps::LOCKS6,
+    }
 }
 
 fn addr4(who: Who) -> Addr4 {

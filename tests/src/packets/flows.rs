@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use lb_common::addr::{Addr, Address};
-use lb_common::flow::{FlowEntry, Forward, HookClass, TOMBSTONE};
+use lb_common::flow::{FlowEntry, Forward, HookClass, REPLY, TOMBSTONE, class_of, forward_of};
 use lb_common::port::Port;
 
 /// A flow entry in the user's terms.
@@ -25,6 +25,10 @@ pub struct Flow {
     pub forward: Forward,
     /// Whether it is for packets from the backend to the client.
     pub reply: bool,
+    /// What its rewrite adds to the sums over addresses and over ports, native words of the header.
+    pub deltas: (u16, u16),
+    /// The same three of the other half, as this entry remembers them: where it acts, how its packets go on, its direction.
+    pub mirror: (HookClass, Forward, bool),
     /// Device its packets leave by.
     pub ifindex: u32,
     /// Everything that changes in a flow's life.
@@ -60,6 +64,12 @@ impl Flow {
             class: entry.class(),
             forward: entry.forward(),
             reply: entry.is_reply(),
+            deltas: (entry.delta_addr, entry.delta_port),
+            mirror: (
+                class_of(entry.mirror),
+                forward_of(entry.mirror),
+                entry.mirror & REPLY != 0,
+            ),
             ifindex: entry.ifindex,
             state: State {
                 seq: entry.seq,

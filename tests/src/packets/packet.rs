@@ -517,3 +517,14 @@ pub fn ports_of(frame: &[u8]) -> Option<(u16, u16)> {
         _ => None,
     }
 }
+
+/// Source address of a frame, as etherparse reads it.
+#[must_use]
+pub fn source_of(frame: &[u8]) -> Option<IpAddr> {
+    use etherparse::{NetSlice, SlicedPacket};
+    match SlicedPacket::from_ethernet(frame).ok()?.net? {
+        NetSlice::Ipv4(v4) => Some(v4.header().source_addr().into()),
+        NetSlice::Ipv6(v6) => Some(v6.header().source_addr().into()),
+        NetSlice::Arp(_) => None,
+    }
+}

@@ -5,7 +5,9 @@ use aya::programs::{Program, TestRun, TestRunOptions};
 use lb_common::layout::programs;
 
 use super::datapath::Datapath;
+use super::packet::source_of;
 use super::testbed::Testbed;
+use super::who::{Family, Who};
 
 /// Where a packet meets a program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +86,9 @@ impl Hook {
     ///
     /// # Errors
     /// When the kernel refuses the run.
+    ///
+    /// # Panics
+    /// When the program lets a packet go on that may not.
     pub fn run(self, datapath: &Datapath, bed: &Testbed, frame: &[u8]) -> Result<Run> {
         let mut out = vec![0; frame.len() + 256];
         let device = self.device(bed);
@@ -100,10 +105,29 @@ impl Hook {
         }
         .with_context(|| format!("running {} on {} bytes", self.program(), frame.len()))?;
         out.truncate(usize::try_from(result.data_size_out)?);
-        Ok(Run {
-            verdict: self.verdict(result.return_value),
-            frame: out,
-        })
+        let verdict = self.verdict(result.return_value);
+        if verdict == Verdict::Pass {
+            self.assert_may_go_up(frame, &out);
+        }
+        Ok(Run { verdict, frame: out })
+    }
+
+    /// Two rules that hold whatever a test is about: XDP passes nothing it has changed, and nothing that came in goes up with
+    /// a source of the node's own, which the stack would drop as martian.
+    fn assert_may_go_up(self, before: &[u8], after: &[u8]) {
+        if before == after {
+            return;
+        }
+        assert!(
+            !matches!(self, Self::UplinkXdp | Self::SecondXdp),
+            "{self:?} passed a packet it had changed: {before:02x?} became {after:02x?}"
+        );
+        let source = source_of(after);
+        let is_own = |who: Who| Family::BOTH.iter().any(|family| source == Some(who.ip(*family)));
+        assert!(
+            self.is_egress() || !(is_own(Who::Node) || is_own(Who::NodeSecond)),
+            "{self:?} handed the stack a packet from {source:?}"
+        );
     }
 
     fn verdict(self, code: u32) -> Verdict {

@@ -2,10 +2,14 @@
 
 mod answers;
 mod choice;
+mod foreign;
 mod forwarding;
 mod headers;
 mod lifetime;
 mod ports;
+mod redirect;
 mod refresh;
 mod stamps;
+mod stress;
+mod table;
 mod untouched;

@@ -1,6 +1,7 @@
 //! The benchmark's own kernel programs, an object apart from the product's: generators that write the headers of the next flow
 //! and tail-call the program under test, empty programs, and the floor: the least a balancer on the kernel's own
-//! LRU hash can do (one look-up, full rewrite, transmit; two inserts for a new flow).
+//! LRU hash can do (one look-up, full rewrite, transmit; two inserts for a new flow). And the storm (see [`storm`]), a
+//! generator that tests of the flow table use.
 //!
 //! BPF_PROG_TEST_RUN hands the same memory to every repetition: without a generator a rewriting program would
 //! meet its own output from the second one on. The generators store with the widths the programs load with: a load
@@ -12,6 +13,8 @@
 )]
 
 mod params;
+mod storm;
+mod storm_params;
 
 use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::{BPF_F_PSEUDO_HDR, xdp_action};
