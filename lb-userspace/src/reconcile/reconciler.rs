@@ -196,7 +196,9 @@ impl Reconciler {
     ) -> Result<usize, ServiceError> {
         let mut stage = Stage::default();
         let plan = self.desired.get(service);
-        let staged = stage.service(service, plan, &self.claims, &mut self.mirror);
+        let staged = stage
+            .service(service, plan, &self.claims, &mut self.mirror)
+            .and_then(|()| stage.fits(maps.capacities().frontends, &self.mirror));
         let outcome = staged.and_then(|()| {
             let ops = stage.ops();
             carry_out_or_take_back(&ops, maps, &mut self.mirror, now).map(|()| ops.len())

@@ -111,6 +111,19 @@ impl Stage {
         Ok(())
     }
 
+    /// Whether the frontends have room for what comes anew. All else is reserved while staging; without this look a Service
+    /// too large would have its names and records written and taken back, again and again, in the way of smaller ones.
+    pub(super) fn fits(&self, frontends: u32, mirror: &Mirror) -> Result<(), ServiceError> {
+        let new = self.switches.iter().filter(|op| match op {
+            Op::PutFrontend { key, .. } => !mirror.frontends.contains_key(key),
+            _ => false,
+        });
+        if mirror.frontends.len() + new.count() > frontends as usize {
+            return Err(full(maps::FRONTENDS));
+        }
+        Ok(())
+    }
+
     /// The writes in their order.
     pub(super) fn ops(&self) -> Vec<Op> {
         let bits = self.bits.iter().map(|&bit| Op::SetPrefilterBit(bit));

@@ -151,6 +151,26 @@ fn leaving_a_list_moves_the_epoch_and_nothing_else_does() {
     );
 }
 
+/// A Service of too many frontends had its names and records written, taken back, freed and written again, for ever, and
+/// what they held was missing to the others.
+#[test]
+fn a_service_of_more_frontends_than_fit_leaves_nothing_behind() {
+    let capacities = Capacities {
+        frontends: 4,
+        services: 2,
+        ..ROOMY
+    };
+    let mut rig = Rig::new(capacities);
+    let ips = ["192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4"];
+    let big = Case::new("a-big", "10.96.0.1", Protocol::Tcp).external(&ips, None);
+    rig.apply(&[&big]);
+    assert!(rig.reconciler.failed().contains(&big.key()));
+    assert_empty(&rig.maps, &rig.reconciler);
+    let small = Case::new("small", "10.96.0.2", Protocol::Tcp);
+    rig.applied(&[&small]);
+    assert!(rig.apply(&[]).services.is_empty(), "no reason to try again");
+}
+
 #[test]
 fn a_full_map_refuses_one_service_and_the_others_go_on() {
     let mut rig = Rig::new(Capacities { backends: 4, ..ROOMY });
