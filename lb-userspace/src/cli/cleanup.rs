@@ -8,14 +8,14 @@ use clap::Args;
 use super::exit::Failure;
 use super::{Installation, terminal};
 use crate::agent::reserved;
-use crate::config::PortRange;
+use crate::config::{DEFAULT_STATE_DIRECTORY, PortRange};
 use crate::dataplane::{self, Removed};
 
 /// Options of `xvip cleanup`.
 #[derive(Debug, Args)]
 pub struct Cleanup {
     /// Directory where the agent kept what it must remember; allocated addresses stay in it
-    #[arg(long, value_name = "PATH", default_value = "/var/lib/xvip")]
+    #[arg(long, value_name = "PATH", default_value = DEFAULT_STATE_DIRECTORY)]
     state_dir: PathBuf,
     #[command(flatten)]
     installation: Installation,

@@ -17,11 +17,11 @@ pub mod view;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use nix::unistd::geteuid;
 
 pub use exit::Failure;
 
-/// Where maps and programs are pinned unless `--bpffs` says otherwise.
-pub const DEFAULT_BPFFS: &str = "/sys/fs/bpf/xvip";
+use crate::config::DEFAULT_BPFFS;
 
 /// Balances Kubernetes Services with eBPF, and shows what it does.
 ///
@@ -68,11 +68,17 @@ pub struct Installation {
 /// # Errors
 /// What went wrong, and with it the exit status.
 pub fn run(cli: Cli) -> Result<(), Failure> {
-    match cli.verb {
+    let outcome = match cli.verb {
+        Verb::Check(check) => return check.run(),
         Verb::Agent(agent) => agent.run(),
-        Verb::Check(check) => check.run(),
         Verb::Get(get) => get.run(),
         Verb::Dump(dump) => dump.run(),
         Verb::Cleanup(cleanup) => cleanup.run(),
-    }
+    };
+    outcome.map_err(|failure| match failure {
+        Failure::Failed(error) if !geteuid().is_root() => {
+            Failure::Failed(error.context("this needs root (CAP_BPF and access to the BPF file system)"))
+        }
+        other => other,
+    })
 }

@@ -9,7 +9,6 @@ use anyhow::{Context, Result};
 use lb_common::layout::{self, maps};
 use lb_common::reason::MAX_REASONS;
 use nix::time::{ClockId, clock_gettime};
-use nix::unistd::geteuid;
 
 use crate::agent::running;
 use crate::dataplane::{Hook, PinnedHook, Reader};
@@ -24,14 +23,8 @@ pub(super) struct Installed {
 impl Installed {
     /// The installation under a directory of pins.
     pub(super) fn open(bpffs: &Path) -> Result<Self> {
-        let reader = Reader::open(bpffs);
-        let reader = if geteuid().is_root() {
-            reader?
-        } else {
-            reader.context("reading BPF maps needs root (CAP_BPF and access to the BPF file system)")?
-        };
         Ok(Self {
-            reader,
+            reader: Reader::open(bpffs)?,
             bpffs: bpffs.to_owned(),
         })
     }

@@ -134,12 +134,29 @@ fn wanted(expected: &str) -> &str {
     }
 }
 
-/// The key written on a line. The YAML reader knows where a value is wrong, not whose it is.
+/// The path of the key written on a line, as in `mapSizes.services`. The YAML reader knows where a value is wrong, not whose
+/// it is.
 fn key_at(text: &str, line: u64) -> Option<String> {
-    let line = text.lines().nth(usize::try_from(line).ok()?.checked_sub(1)?)?;
+    let number = usize::try_from(line).ok()?.checked_sub(1)?;
+    let lines: Vec<&str> = text.lines().take(number + 1).collect();
+    let (line, above) = lines.split_last().filter(|_| lines.len() == number + 1)?;
+    let (mut depth, mut path) = key_of(line)?;
+    // Each line above with less indentation than all between opens the mapping they are in.
+    for line in above.iter().rev() {
+        if let Some((outer, key)) = key_of(line)
+            && outer < depth
+        {
+            path = format!("{key}.{path}");
+            depth = outer;
+        }
+    }
+    Some(path)
+}
+
+/// The key a line begins with, and how far it is indented.
+fn key_of(line: &str) -> Option<(usize, String)> {
     let (key, _) = line.split_once(':')?;
+    let depth = key.len() - key.trim_start().len();
     let key = key.trim().trim_matches(['"', '\'']);
-    key.chars()
-        .all(|c| c.is_ascii_alphanumeric())
-        .then(|| key.to_owned())
+    (!key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric())).then(|| (depth, key.to_owned()))
 }

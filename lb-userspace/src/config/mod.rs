@@ -41,6 +41,11 @@ pub use port_range::PortRange;
 pub use source::Source;
 pub use validate::validate;
 
+/// Where maps and programs are pinned unless the configuration says otherwise.
+pub const DEFAULT_BPFFS: &str = "/sys/fs/bpf/xvip";
+/// Where the agent remembers what it must over restarts, unless the configuration says otherwise.
+pub const DEFAULT_STATE_DIRECTORY: &str = "/var/lib/xvip";
+
 /// What the maps are sized for when the node's memory cannot be read.
 const ASSUMED_MEMORY: u64 = 4 << 30;
 
@@ -101,7 +106,7 @@ impl Config {
             devices: Vec::new(),
             pod_devices: Vec::new(),
             xdp_mode: XdpMode::default(),
-            bpffs: PathBuf::from("/sys/fs/bpf/xvip"),
+            bpffs: PathBuf::from(DEFAULT_BPFFS),
             cluster_cidrs: Vec::new(),
             node_port_addresses: NodePortAddresses::default(),
             service_cluster_ip_range: vec![
@@ -120,7 +125,7 @@ impl Config {
             rejects_per_second: 1000,
             log_level: LogLevel::default(),
             datapath_trace: TraceLevel::default(),
-            state_directory: PathBuf::from("/var/lib/xvip"),
+            state_directory: PathBuf::from(DEFAULT_STATE_DIRECTORY),
         }
     }
 

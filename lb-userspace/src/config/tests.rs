@@ -206,6 +206,11 @@ fn what_is_wrong_is_refused_with_its_place() {
             &[],
             &["lb.yaml:3:19: rejectsPerSecond: a whole number from 0"],
         ),
+        (
+            "mapSizes:\n  # as many as there are\n  services: all",
+            &[],
+            &["lb.yaml:5:13: mapSizes.services: a whole number from 0"],
+        ),
         ("devices: eth0", &[], &["lb.yaml:3:10: devices: a list is wanted"]),
         (
             "source: [kube]",

@@ -1,6 +1,6 @@
 //! `xvip get services`: service ports, their frontends and what they carried.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use lb_common::addr::Addr;
@@ -70,9 +70,6 @@ pub enum FrontendType {
     NodePort,
     /// An external or a load-balancer address.
     External,
-    /// One of the above: the maps do not tell which.
-    #[serde(rename = "VIP")]
-    Vip,
 }
 
 impl FrontendType {
@@ -81,7 +78,6 @@ impl FrontendType {
             Self::ClusterIp => "ClusterIP",
             Self::NodePort => "NodePort",
             Self::External => "External",
-            Self::Vip => "VIP",
         }
     }
 }
@@ -90,13 +86,17 @@ impl FrontendType {
 #[must_use]
 pub fn rows(snapshot: &Snapshot, scope: &Scope) -> Vec<ServiceRow> {
     let mut frontends: BTreeMap<u32, Vec<FrontendRow>> = BTreeMap::new();
-    for (key, value) in &snapshot.frontends {
-        // The key of a whole address (S24) is no frontend of its own.
-        if key.proto == 0 {
-            continue;
-        }
+    // The key of a whole address (S24) is no frontend of its own.
+    let is_whole = |(key, _): &&(FrontendKey, FrontendValue)| key.proto == 0;
+    let whole: BTreeSet<Addr> = snapshot
+        .frontends
+        .iter()
+        .filter(is_whole)
+        .map(|(key, _)| key.addr)
+        .collect();
+    for (key, value) in snapshot.frontends.iter().filter(|entry| !is_whole(entry)) {
         if let Some(record) = snapshot.services.get(&value.index()) {
-            let row = frontend_row(key, record, kind_of(snapshot, key, value.index()));
+            let row = frontend_row(key, record, kind_of(key, &whole));
             frontends.entry(record.service).or_default().push(row);
         }
     }
@@ -121,40 +121,16 @@ pub fn rows(snapshot: &Snapshot, scope: &Scope) -> Vec<ServiceRow> {
     rows
 }
 
-/// What kind of address a key is. Cluster IPs have a record of their own, and so do all other addresses of a service port
-/// together; nodePorts give the latter away, a Local policy of theirs does too.
-fn kind_of(snapshot: &Snapshot, key: &FrontendKey, record: u32) -> FrontendType {
-    if is_node_port(key) {
-        return FrontendType::NodePort;
-    }
-    if is_external(snapshot, record) {
-        return FrontendType::External;
-    }
-    let service = snapshot.services.get(&record).map(|record| record.service);
-    let mut others = snapshot.frontends.iter().filter_map(|(other, value)| {
-        let other_record = snapshot.services.get(&value.index())?;
-        let counts = other.proto != 0 && value.index() != record && Some(other_record.service) == service;
-        counts.then_some(value.index())
-    });
-    if others.all(|other| is_external(snapshot, other)) {
+/// What kind of address a key is. Of cluster IPs the whole address is ours (S24); of an address that carries other traffic too
+/// it is not. The record does not tell: addresses that are treated alike share one.
+fn kind_of(key: &FrontendKey, whole_addresses: &BTreeSet<Addr>) -> FrontendType {
+    if key.addr == Addr::ANY4 || key.addr == Addr::ANY6 {
+        FrontendType::NodePort
+    } else if whole_addresses.contains(&key.addr) {
         FrontendType::ClusterIp
     } else {
-        FrontendType::Vip
+        FrontendType::External
     }
-}
-
-fn is_node_port(key: &FrontendKey) -> bool {
-    key.addr == Addr::ANY4 || key.addr == Addr::ANY6
-}
-
-fn is_external(snapshot: &Snapshot, record: u32) -> bool {
-    let has_node_port =
-        |(key, value): &(FrontendKey, FrontendValue)| is_node_port(key) && value.index() == record;
-    let is_local_outside_alone = |record: &ServiceRecord| {
-        record.flags & flags::OUTSIDE_LOCAL_LIST != 0 && record.flags & flags::INSIDE_LOCAL_LIST == 0
-    };
-    snapshot.frontends.iter().any(has_node_port)
-        || snapshot.services.get(&record).is_some_and(is_local_outside_alone)
 }
 
 fn frontend_row(key: &FrontendKey, record: &ServiceRecord, kind: FrontendType) -> FrontendRow {
@@ -252,5 +228,48 @@ impl FrontendRow {
             format!("{} in, {} out", self.inside_empty, self.outside_empty)
         };
         [rewrites, empty]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lb_common::protocol::TCP;
+
+    use super::*;
+
+    #[test]
+    fn a_cluster_ip_is_known_beside_addresses_that_share_its_record() {
+        let vip: IpAddr = "10.96.0.10".parse().unwrap();
+        let external: IpAddr = "203.0.113.5".parse().unwrap();
+        let frontend = |addr: Addr, port: u16, proto, record| {
+            let key = FrontendKey::new(addr, Port::new(port), proto);
+            (key, FrontendValue::new(&key, record))
+        };
+        let web = ServiceRecord {
+            service: 7,
+            ..ServiceRecord::default()
+        };
+        let snapshot = Snapshot {
+            frontends: vec![
+                frontend(vip.into(), 80, TCP, 1),
+                frontend(vip.into(), 0, 0, 2),
+                frontend(external.into(), 80, TCP, 1),
+                frontend(Addr::ANY4, 30_080, TCP, 1),
+            ],
+            services: [(1, web), (2, web)].into(),
+            ..Snapshot::default()
+        };
+        let rows = rows(&snapshot, &Scope::All);
+        let kinds: Vec<(FrontendType, IpAddr)> = rows[0]
+            .frontends
+            .iter()
+            .map(|row| (row.kind, row.address))
+            .collect();
+        let expected = [
+            (FrontendType::ClusterIp, vip),
+            (FrontendType::NodePort, Addr::ANY4.to_ip()),
+            (FrontendType::External, external),
+        ];
+        assert_eq!(kinds, expected);
     }
 }

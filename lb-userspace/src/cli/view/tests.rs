@@ -191,8 +191,8 @@ fn node() -> Snapshot {
             frontend(addr("10.96.0.10"), 80, TCP, 1),
             frontend(addr("10.96.0.10"), 0, 0, 4),
             frontend(addr("fd00:96::a"), 0, 0, 4),
-            // A load-balancer address rejects unknown ports too, as a cluster IP does.
-            frontend(addr("203.0.113.5"), 0, 0, 4),
+            // A load-balancer address that is closed (S28): it has no port.
+            frontend(addr("203.0.113.9"), 0, 0, 4),
         ],
         services: [(1, web), (2, web_outside), (3, dns)].into(),
         slots: vec![1, 2, 1, 3, 0],

@@ -12,7 +12,7 @@ mod tests;
 
 pub use endpoint_slice::endpoint_slice;
 pub use node::node;
-pub use service::service;
+pub use service::{ingress, service};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 

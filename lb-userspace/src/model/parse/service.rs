@@ -207,16 +207,17 @@ fn external_ips(spec: &v1::ServiceSpec, warnings: &mut Vec<Problem>) -> Vec<IpAd
     parsed.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
+/// The addresses its status names.
+pub fn ingress(object: &v1::Service) -> &[v1::LoadBalancerIngress] {
+    let status = object.status.as_ref();
+    let load_balancer = status.and_then(|status| status.load_balancer.as_ref());
+    let ingress = load_balancer.and_then(|load_balancer| load_balancer.ingress.as_deref());
+    ingress.unwrap_or_default()
+}
+
 fn load_balancer_vips(object: &v1::Service, warnings: &mut Vec<Problem>) -> Vec<IpAddr> {
-    let status = object
-        .status
-        .as_ref()
-        .and_then(|status| status.load_balancer.as_ref());
-    let ingress = status
-        .and_then(|status| status.ingress.as_deref())
-        .unwrap_or_default();
     let mut vips = BTreeSet::new();
-    for (index, entry) in ingress.iter().enumerate() {
+    for (index, entry) in ingress(object).iter().enumerate() {
         let Some(text) = entry.ip.as_deref().filter(|text| !text.is_empty()) else {
             continue;
         };

@@ -13,7 +13,7 @@ use k8s_openapi::jiff::Timestamp;
 
 use super::allocate::{Allocation, Allocator};
 use super::ranges::{is_usable, pick_address, pick_port, seed};
-use crate::model::{IpFamily, Problem, ServiceKey, parse_ip_sloppy};
+use crate::model::{IpFamily, Problem, ServiceKey, parse, parse_ip_sloppy};
 
 /// One Service that asks, while nothing of its own is marked as taken.
 pub(super) struct Request<'a> {
@@ -283,13 +283,7 @@ impl Request<'_> {
         families: &[IpFamily],
         warnings: &mut Vec<Problem>,
     ) -> Vec<IpAddr> {
-        let status = service
-            .status
-            .as_ref()
-            .and_then(|status| status.load_balancer.as_ref());
-        let ingress = status
-            .and_then(|status| status.ingress.as_deref())
-            .unwrap_or_default();
+        let ingress = parse::ingress(service);
         if !ingress.is_empty() {
             let texts = ingress.iter().filter_map(|entry| entry.ip.as_deref());
             return texts.filter_map(parse_ip_sloppy).collect();

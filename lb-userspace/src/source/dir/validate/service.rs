@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::json;
 
 use super::{address, family_named, names, one_of, ordinary_address, port};
-use crate::model::parse::{AFFINITY_TIMEOUT_RANGE, NOT_AN_ADDRESS};
+use crate::model::parse::{self, AFFINITY_TIMEOUT_RANGE, NOT_AN_ADDRESS};
 use crate::model::{IpFamily, Problem, parse_net_sloppy};
 
 /// Everything that is wrong with a Service that has its defaults.
@@ -304,13 +304,7 @@ fn load_balancer(service: &v1::Service, spec: &v1::ServiceSpec, problems: &mut V
             "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)",
         ));
     }
-    let status = service
-        .status
-        .as_ref()
-        .and_then(|status| status.load_balancer.as_ref());
-    let ingress = status
-        .and_then(|status| status.ingress.as_deref())
-        .unwrap_or_default();
+    let ingress = parse::ingress(service);
     if !is_load_balancer && !ingress.is_empty() {
         let why = "may only be used when `spec.type` is LoadBalancer";
         problems.push(Problem::forbidden("status.loadBalancer.ingress", why));
