@@ -1,7 +1,7 @@
 //! The agent's configuration: one YAML file, overridden by flags, refused whole when anything in it is wrong.
 //!
 //! Owns: the fields' names and defaults ([`LoadBalancerConfiguration`](API_VERSION)), what values are possible
-//! ([`validate`]), and where each was given, so that a refusal names file, line, field and reason. Everything below
+//! ([`validate()`]), and where each was given, so that a refusal names file, line, field and reason. Everything below
 //! [`Config::load`] is pure.
 //!
 //! Must not know: devices, maps, Services; what a setting does is its user's matter.

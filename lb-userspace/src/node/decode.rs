@@ -1,4 +1,4 @@
-//! rtnetlink's messages as [`NodeState`]'s types. Pure: a message in, a value out.
+//! rtnetlink's messages as [`NodeState`](super::state::NodeState)'s types. Pure: a message in, a value out.
 
 use std::net::IpAddr;
 

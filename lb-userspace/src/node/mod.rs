@@ -2,7 +2,7 @@
 //!
 //! Owns: following links, addresses and default routes through rtnetlink ([`watch()`]), and the pure functions that say
 //! what they mean for a load balancer: which devices get programs ([`select_devices`]), which addresses are the node's
-//! and serve nodePorts ([`node_addresses`]).
+//! and serve nodePorts ([`node_addresses()`]).
 //!
 //! Must not know: Services, maps, how programs are attached.
 

@@ -1,8 +1,8 @@
 //! From the cluster's objects to what one Service should have in the maps.
 //!
 //! Owns: every rule about which endpoints a frontend uses and whose source address is rewritten, as pure functions,
-//! one a step: [`endpoints`] are merged out of slices, [`topology`] and [`lists`] choose among them, [`paths`] says
-//! which list a client gets, [`frontends`] where the Service is reached, and [`plan_service`] puts it together. A
+//! one a step: `endpoints` are merged out of slices, `topology` and `lists` choose among them, `paths` says
+//! which list a client gets, `frontends` where the Service is reached, and [`plan_service`] puts it together. A
 //! plan speaks of addresses, never of map indices: those are the reconciler's.
 //!
 //! Must not know: maps, other Services, the clock.
