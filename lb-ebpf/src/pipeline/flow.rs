@@ -18,8 +18,10 @@ const ATTEMPTS: usize = 4;
 
 /// A consistent copy of an entry's instruction and state.
 pub struct Hit<F: Family> {
-    /// The entry, for its state bytes; its instruction may have changed since.
-    pub entry: *mut FlowEntry<F::Addr>,
+    /// The entry, for its state; it may have been given to another flow since.
+    entry: *mut FlowEntry<F::Addr>,
+    /// Its sequence when it was read.
+    seq: u32,
     /// The addresses after the rewrite.
     pub new_pair: F::Pair,
     /// The ports after the rewrite, as loaded.
@@ -61,6 +63,43 @@ pub enum Lookup<F: Family> {
 }
 
 impl<F: Family> Hit<F> {
+    /// Whether the entry is still the one that was read. State is stored without the lock, on this condition: of a flow that takes
+    /// the place in the few instructions in between, a byte of state may be wrong for a second.
+    #[inline(always)]
+    fn is_unchanged(&self) -> bool {
+        // SAFETY: `entry` points into a bucket.
+        unsafe { (&raw const (*self.entry).seq).read_volatile() == self.seq }
+    }
+
+    /// Stores what this direction has shown.
+    #[inline(always)]
+    pub fn set_own(&mut self, own: u8) {
+        if self.is_unchanged() {
+            // SAFETY: as above; this direction is the byte's only writer.
+            unsafe { (&raw mut (*self.entry).own).write_volatile(own) };
+        }
+        self.own = own;
+    }
+
+    /// Stores what the other half has shown.
+    #[inline(always)]
+    pub fn set_peer(&mut self, peer: u8) {
+        if self.is_unchanged() {
+            // SAFETY: as above.
+            unsafe { (&raw mut (*self.entry).peer).write_volatile(peer) };
+        }
+        self.peer = peer;
+    }
+
+    /// Stores the last-seen stamp.
+    #[inline(always)]
+    pub fn touch(&self, now: u32) {
+        if self.is_unchanged() {
+            // SAFETY: as above.
+            unsafe { (&raw mut (*self.entry).last).write_volatile(now) };
+        }
+    }
+
     /// Where it acts.
     #[inline(always)]
     pub fn class(&self) -> HookClass {
@@ -132,7 +171,7 @@ pub fn look_up<F: Family>(pair: F::Pair, ports: u32, proto: u8) -> Lookup<F> {
                 // It has just given way to another.
                 return Lookup::Miss;
             }
-            let hit = read::<F>(entry);
+            let hit = read::<F>(entry, seq);
             barrier();
             if seq & 1 == 0 && (&raw const (*entry).seq).read_volatile() == seq {
                 return Lookup::Hit(hit);
@@ -184,7 +223,7 @@ fn in_bucket<F: Family>(
 /// # Safety
 /// `entry` points into a bucket. The copy is consistent only if the sequence around it was.
 #[inline(always)]
-unsafe fn read<F: Family>(entry: *mut FlowEntry<F::Addr>) -> Hit<F> {
+unsafe fn read<F: Family>(entry: *mut FlowEntry<F::Addr>, seq: u32) -> Hit<F> {
     // SAFETY: the caller's promise; the offsets of the double words are multiples of eight in both families' entries.
     unsafe {
         let state = (&raw const (*entry).proto).cast::<u32>().read_volatile();
@@ -198,6 +237,7 @@ unsafe fn read<F: Family>(entry: *mut FlowEntry<F::Addr>) -> Hit<F> {
         let tail = (&raw const (*entry).generation).cast::<u32>().read_volatile();
         Hit {
             entry,
+            seq,
             new_pair,
             new_ports: ports as u32,
             delta_addr: (ports >> 32) as u16,

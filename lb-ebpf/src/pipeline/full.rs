@@ -86,9 +86,7 @@ fn known<F: Family, H: Hook>(hook: &H, packet: &Packet<F>, hit: &mut Hit<F>, now
     }
     if shown != hit.own || due {
         if shown != hit.own {
-            // SAFETY: the entry points into a bucket; this direction is the byte's only writer.
-            unsafe { (&raw mut (*hit.entry).own).write_volatile(shown) };
-            hit.own = shown;
+            hit.set_own(shown);
         }
         match refresh::<F, H>(hook, packet, hit, now) {
             Refreshed::Good => {}

@@ -38,20 +38,16 @@ pub fn refresh<F: Family, H: Hook>(hook: &H, packet: &Packet<F>, hit: &mut Hit<F
     let scratch = packet.scratch();
     let (other_pair, other_ports) = (swap_pair::<F>(hit.new_pair), swap_ports(hit.new_ports));
     match look_up::<F>(other_pair, other_ports, packet.proto()) {
-        Lookup::Hit(other)
+        Lookup::Hit(mut other)
             if F::same(other.new_pair, swap_pair::<F>(packet.pair()))
                 && other.new_ports == swap_ports(packet.ports()) =>
         {
-            // SAFETY: both point into buckets; stamps and state bytes are stored without the lock.
-            unsafe {
-                (&raw mut (*other.entry).last).write_volatile(now);
-                if other.peer != hit.own {
-                    (&raw mut (*other.entry).peer).write_volatile(hit.own);
-                }
-                if hit.peer != other.own {
-                    (&raw mut (*hit.entry).peer).write_volatile(other.own);
-                    hit.peer = other.own;
-                }
+            other.touch(now);
+            if other.peer != hit.own {
+                other.set_peer(hit.own);
+            }
+            if hit.peer != other.own {
+                hit.set_peer(other.own);
             }
         }
         Lookup::Hit(_) => return Refreshed::Lost,
@@ -67,8 +63,7 @@ pub fn refresh<F: Family, H: Hook>(hook: &H, packet: &Packet<F>, hit: &mut Hit<F
             }
         }
     }
-    // SAFETY: `hit.entry` points into a bucket.
-    unsafe { (&raw mut (*hit.entry).last).write_volatile(now) };
+    hit.touch(now);
     if !matches!(hit.forward(), Forward::Stack) && hook.place().class() as u8 == hit.class() as u8 {
         next_hop::<F, H>(hook, packet, hit);
     }

@@ -226,7 +226,11 @@ fn judge<F: Family<WORDS, KEY>, const WORDS: usize, const KEY: usize, const N: u
         )
     };
     let arrives = if hop {
-        let to = if is_reply { &storm.reply_macs } else { &storm.request_macs };
+        let to = if is_reply {
+            &storm.reply_macs
+        } else {
+            &storm.request_macs
+        };
         // The kernel writes them where it resolves the neighbour.
         (same(&macs, to) || same(&macs, &[0; 3])) && ttl == storm.ttl_word - F::ONE_HOP
     } else {
@@ -287,7 +291,12 @@ fn storm<F: Family<WORDS, KEY>, const WORDS: usize, const KEY: usize, const N: u
         }
         None => {
             let number = random & storm.mask;
-            (Flow::new(storm, number).request(), REQUEST_FLAGS, SENT | number, 0)
+            (
+                Flow::new(storm, number).request(),
+                REQUEST_FLAGS,
+                SENT | number,
+                0,
+            )
         }
     };
     frame.store_macs(storm.macs);
@@ -315,8 +324,7 @@ fn storm<F: Family<WORDS, KEY>, const WORDS: usize, const KEY: usize, const N: u
 fn xdp_storm<F: Family<WORDS, KEY>, const WORDS: usize, const KEY: usize, const N: usize>(
     context: &XdpContext,
 ) -> u32 {
-    let made =
-        Frame::<N>::new(context.data(), context.data_end()).and_then(storm::<F, WORDS, KEY, N, true>);
+    let made = Frame::<N>::new(context.data(), context.data_end()).and_then(storm::<F, WORDS, KEY, N, true>);
     if made.is_some() {
         // SAFETY: nothing is held across the call, which returns only when no program is under test.
         unsafe { crate::XDP_TARGET.tail_call(context, 0) };
@@ -328,8 +336,7 @@ fn xdp_storm<F: Family<WORDS, KEY>, const WORDS: usize, const KEY: usize, const 
 fn tc_storm<F: Family<WORDS, KEY>, const WORDS: usize, const KEY: usize, const N: usize>(
     context: &TcContext,
 ) -> i32 {
-    let made =
-        Frame::<N>::new(context.data(), context.data_end()).and_then(storm::<F, WORDS, KEY, N, false>);
+    let made = Frame::<N>::new(context.data(), context.data_end()).and_then(storm::<F, WORDS, KEY, N, false>);
     if made.is_some() {
         // SAFETY: nothing is held across the call, which returns only when no program is under test.
         unsafe { crate::TC_TARGET.tail_call(context, 0) };
