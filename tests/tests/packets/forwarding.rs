@@ -131,7 +131,12 @@ fn local_backends() -> Vec<Case> {
             Place::Pod,
             reply(SYN | ACK).from_pod(),
             Untouched(Reason::OtherHook),
-        ),
+        )
+        // Both directions have shown what they are: from here on the hot program decides.
+        .send(Place::Uplink, request(ACK), to_pod(request(ACK)))
+        .send(Place::Leaving, reply(ACK), from_vip(reply(ACK)))
+        .send(Place::Leaving, request(ACK), Untouched(Reason::OtherHook))
+        .send(Place::Pod, reply(ACK).from_pod(), Untouched(Reason::OtherHook)),
         Case::new(
             "a nodePort is served at every address of the node",
             [Service::tcp(Who::ClusterIp, 80)
