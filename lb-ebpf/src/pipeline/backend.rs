@@ -9,8 +9,9 @@ use lb_common::lifetime::expired;
 use lb_common::reason::Reason;
 use lb_common::service::{ServiceRecord, SlotRange, flags};
 
-/// Choices that turn out dead, before giving up: slots are switched before a generation turns odd, so a second look at the
-/// record suffices, but for bad luck.
+/// Choices that turn out dead, before giving up. Slots are switched before a generation turns odd, so only a record that was read
+/// just before its switch names dead backends; if it names no others, the packet is dropped and the client's next one finds
+/// the new record.
 const ATTEMPTS: usize = 4;
 
 /// A backend for a new flow.

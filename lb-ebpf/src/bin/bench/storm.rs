@@ -345,21 +345,21 @@ fn tc_storm<F: Family<WORDS, KEY>, const WORDS: usize, const KEY: usize, const N
 }
 
 #[xdp]
-pub fn xdp_storm4(context: XdpContext) -> u32 {
+fn xdp_storm4(context: XdpContext) -> u32 {
     xdp_storm::<V4, 1, 4, FRAME4>(&context)
 }
 
 #[xdp]
-pub fn xdp_storm6(context: XdpContext) -> u32 {
+fn xdp_storm6(context: XdpContext) -> u32 {
     xdp_storm::<V6, 4, 10, FRAME6>(&context)
 }
 
 #[classifier]
-pub fn tc_storm4(context: TcContext) -> i32 {
+fn tc_storm4(context: TcContext) -> i32 {
     tc_storm::<V4, 1, 4, FRAME4>(&context)
 }
 
 #[classifier]
-pub fn tc_storm6(context: TcContext) -> i32 {
+fn tc_storm6(context: TcContext) -> i32 {
     tc_storm::<V6, 4, 10, FRAME6>(&context)
 }
