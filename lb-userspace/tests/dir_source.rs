@@ -215,7 +215,7 @@ fn check_says_what_would_become_of_every_object() {
         ),
         (
             "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: shop}\n",
-            &["m.yaml:1: Deployment default/shop: skipped: "],
+            &["m.yaml:1: Deployment shop: skipped: "],
         ),
         ("kind: [\n", &["m.yaml:", ": refused: "]),
     ];
