@@ -447,3 +447,24 @@ fn the_local_port_range_is_read_as_the_kernel_writes_it() {
     );
     assert_eq!(local_ports_of_sysctl("nonsense"), None);
 }
+
+/// The reference that people copy from.
+const REFERENCE: &str = include_str!("../../../docs/configuration.yaml");
+
+#[test]
+fn the_reference_holds_the_defaults() {
+    assert_eq!(load_text(REFERENCE, &[]), Ok(Config::for_memory(8 << 30)));
+}
+
+#[test]
+fn the_reference_names_every_field() {
+    for (section, prefix) in [("", ""), ("conntrack:\n", "  "), ("mapSizes:\n", "  ")] {
+        let refusal = load(&format!("{section}{prefix}nonsense: 1\n"), &[]).unwrap_err();
+        let (_, fields) = refusal
+            .split_once("there are ")
+            .expect("the refusal lists the fields");
+        for field in fields.trim().split(", ") {
+            assert!(REFERENCE.contains(&format!("{field}:")), "{field} is missing");
+        }
+    }
+}
