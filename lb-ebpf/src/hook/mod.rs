@@ -127,8 +127,9 @@ pub trait Hook {
 
     /// Updates the transport checksum at `at` for changed addresses and ports. Packet pointers are void afterwards.
     fn update_checksum(&self, at: usize, delta_addr: u16, delta_port: u16, udp: bool) -> bool;
-    /// Writes both addresses of an IPv6 header so that the kernel's own sums stay true. Packet pointers may be void afterwards.
-    fn store_addresses6(&self, at: usize, pair: [u64; 4]) -> bool;
+    /// Writes the last 36 bytes of an IPv6 header (`head` and both addresses) so that the kernel's own sums stay true. Packet pointers
+    /// may be void afterwards.
+    fn store_network6(&self, at: usize, head: u32, pair: [u64; 4]) -> bool;
 
     /// Cuts or extends the frame at its end.
     fn set_len(&self, len: u32) -> bool;

@@ -168,16 +168,20 @@ impl Hook for Tc {
     }
 
     #[inline(always)]
-    fn store_addresses6(&self, at: usize, pair: [u64; 4]) -> bool {
-        // IPv6 has no header checksum that would cancel the addresses in a CHECKSUM_COMPLETE sum, and the pseudo header call
-        // above takes them out of it: so they must be put in here.
-        // SAFETY: the context is the program's own; `pair` is 32 bytes.
+    fn store_network6(&self, at: usize, head: u32, pair: [u64; 4]) -> bool {
+        // IPv6 has no header checksum that would cancel the changes in a CHECKSUM_COMPLETE sum, and the pseudo header call above takes
+        // the addresses out of it: so all of them must be put in here. The head stands in the upper half of the first word,
+        // right before the addresses, and all stores are whole words.
+        let [a, b, c, d] = pair;
+        let words = [(head as u64) << 32, a, b, c, d];
+        // SAFETY: the context is the program's own; 36 bytes follow the lower half of the first of five words.
         unsafe {
+            let from = (&raw const words).cast::<u8>().add(4);
             bpf_skb_store_bytes(
                 self.context.skb.skb,
                 at as u32,
-                (&raw const pair).cast(),
-                32,
+                from.cast(),
+                36,
                 BPF_F_RECOMPUTE_CSUM as u64,
             ) == 0
         }

@@ -124,12 +124,16 @@ impl Hook for Xdp {
     }
 
     #[inline(always)]
-    fn store_addresses6(&self, at: usize, pair: [u64; 4]) -> bool {
-        let Some(field) = packet::at::<[u8; 32]>(self, at) else {
+    fn store_network6(&self, at: usize, head: u32, pair: [u64; 4]) -> bool {
+        let Some(field) = packet::at::<[u8; 36]>(self, at) else {
             return false;
         };
+        let field: *mut u8 = field.cast();
         // SAFETY: `at` checked the bounds.
-        unsafe { <crate::family::V6 as crate::family::Family>::store(field.cast(), pair) };
+        unsafe {
+            field.cast::<u32>().write_unaligned(head);
+            <crate::family::V6 as crate::family::Family>::store(field.add(4), pair);
+        }
         true
     }
 

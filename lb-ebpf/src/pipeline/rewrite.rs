@@ -29,16 +29,18 @@ pub fn apply<F: Family, H: Hook>(hook: &H, hit: &Hit<F>, l4: usize, proto: u8, h
             F::store(header.add(F::ADDRESSES), hit.new_pair);
         }
     } else {
+        // Payload length, next header and, last, the hop limit; the addresses follow.
+        let Some(head) = packet::at::<u32>(hook, ETH + 4) else {
+            return false;
+        };
+        // SAFETY: `at` checked the bounds.
+        let mut head = unsafe { head.read_unaligned() };
         if hop {
-            let Some(ttl) = packet::at::<u8>(hook, ETH + F::TTL) else {
-                return false;
-            };
-            // SAFETY: `at` checked the bounds.
-            unsafe { ttl.write(ttl.read().wrapping_sub(1)) };
+            head = head.wrapping_sub(1 << 24);
         }
         // SAFETY: both are four double words in this family.
         let pair = unsafe { core::mem::transmute_copy::<F::Pair, [u64; 4]>(&hit.new_pair) };
-        if !hook.store_addresses6(ETH + F::ADDRESSES, pair) {
+        if !hook.store_network6(ETH + 4, head, pair) {
             return false;
         }
     }
