@@ -133,6 +133,8 @@ pub struct ServicePort {
 pub struct Service {
     /// Its name.
     pub key: ServiceKey,
+    /// `metadata.uid`; empty where the source gives none.
+    pub uid: String,
     /// Its type.
     pub service_type: ServiceType,
     /// Its cluster IPs, the primary one first; one for each family at most.

@@ -218,6 +218,7 @@ pub(super) mod tests {
     pub(in crate::plan) fn service() -> Service {
         Service {
             key: ServiceKey::new("shop", "web"),
+            uid: String::new(),
             service_type: ServiceType::ClusterIp,
             cluster_ips: vec!["10.96.0.10".parse().unwrap()],
             ports: vec![ServicePort {

@@ -78,6 +78,7 @@ pub fn service(object: &v1::Service) -> Result<Parsed<Service>, Rejection> {
     }
     let value = Service {
         key: ServiceKey::new(reference.namespace, reference.name),
+        uid: object.metadata.uid.clone().unwrap_or_default(),
         service_type,
         cluster_ips,
         ports,

@@ -42,6 +42,7 @@ impl Case {
         Self {
             service: Service {
                 key: ServiceKey::new("default", name),
+                uid: String::new(),
                 service_type: ServiceType::ClusterIp,
                 cluster_ips: vec![cluster_ip.parse().unwrap()],
                 ports: vec![ServicePort {
