@@ -10,7 +10,7 @@ mod access;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-pub use access::{Access, AccessError, Servers};
+pub use access::{Access, AccessError, ServerId, Servers};
 
 use crate::model::Update;
 use crate::source::events::EventSender;
