@@ -4,7 +4,7 @@
 //!   client ──veth── wire (a bridge) ──veth── node ──veth── pod
 //! ```
 //!
-//! [`topology`] puts [`netns`] and [`link`] together; [`server`] and [`client`] make real traffic in it,
+//! [`topology`] puts [`netns`] and [`link`] together; [`server`], [`client`] and [`load`] make real traffic in it,
 //! [`agent`] runs `xvip` on a node, [`capture`] looks at frames. Everything is removed on drop, whatever way the
 //! test ends. [`demo`] is built on all of it; nothing
 //! else in here knows what a Service is. Needs root.
@@ -19,6 +19,7 @@ pub mod demo;
 pub mod ethtool;
 pub mod host;
 pub mod link;
+pub mod load;
 pub mod netns;
 pub mod object;
 pub mod packets;

@@ -9,6 +9,7 @@ use futures::TryStreamExt;
 use lab::client::{Caller, Crowd};
 use lab::cluster_lab::{ClusterLab, Service, Shape};
 use lab::link::Link;
+use lab::load::{Load, Manner};
 use lab::poll;
 use lab::server::Protocol;
 use rtnetlink::packet_route::link::{LinkAttribute, LinkXdp, XdpAttached};
@@ -17,6 +18,10 @@ const FAMILIES: [bool; 2] = [false, true];
 /// For answers while both cores are busy with a thousand connections.
 const PATIENCE: Duration = Duration::from_secs(20);
 const SHORT: Duration = Duration::from_millis(300);
+/// Clients of each load.
+const CLIENTS: usize = 4;
+/// Calls that each load makes in every phase of a test.
+const PHASE: u64 = 100;
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// Two nodes with two pods each, and the Services of the tests.
@@ -58,6 +63,24 @@ impl Site {
                     open(&pod, self.web.cluster_ip(v6), 150),
                 ]
             })
+            .collect()
+    }
+
+    /// A connect storm and UDP clients, from outside and from a pod.
+    fn loads(&self) -> Vec<Load> {
+        let outside: Vec<_> = FAMILIES
+            .into_iter()
+            .flat_map(|v6| [self.web.cluster_ip(v6), self.lab.node_port(0, &self.web, v6)])
+            .collect();
+        let inside = FAMILIES.map(|v6| self.web.cluster_ip(v6));
+        let callers = [
+            (self.lab.topology().client().ns(), &outside[..]),
+            (self.lab.pod(1).ns(), &inside),
+        ];
+        let manners = [Manner::Connections, Manner::Datagrams, Manner::Association];
+        callers
+            .into_iter()
+            .flat_map(|(ns, to)| manners.map(|manner| Load::start(ns, manner, to, CLIENTS).unwrap()))
             .collect()
     }
 
@@ -113,15 +136,30 @@ fn check_all(crowds: &mut [Crowd], when: &str) {
     assert_eq!(outcomes.len(), 1000);
 }
 
+/// Each load makes its calls, with things as they are now.
+fn wait_calls(loads: &[Load]) {
+    loads.iter().for_each(|load| load.wait_calls(PHASE).unwrap());
+}
+
+/// Every call of every load was answered.
+fn check_loads(loads: Vec<Load>) {
+    for load in loads {
+        let account = load.stop().unwrap();
+        println!("{account}");
+        assert!(account.is_faultless(), "{account}");
+    }
+}
+
 /// Each start of the agent draws a hash seed of its own: that of the maps has to win, or no flow would be found again.
 fn a_thousand_connections_live_through_kill_9_and_restart(shape: Shape) {
     let mut site = Site::start(shape);
     let mut crowds = site.crowds();
+    let loads = site.loads();
     check_all(&mut crowds, "before anything happened");
 
     site.kill_agents();
     check_all(&mut crowds, "while no agent ran");
-    site.check_new_connections("while no agent ran");
+    wait_calls(&loads);
     let flows = site.lab.agent(0).xvip_json(&["get", "flows"]).unwrap();
     let live = flows.as_array().map_or(0, Vec::len);
     assert!(
@@ -134,7 +172,7 @@ fn a_thousand_connections_live_through_kill_9_and_restart(shape: Shape) {
 
     site.restart_agents();
     check_all(&mut crowds, "after the restart");
-    site.check_new_connections("after the restart");
+    wait_calls(&loads);
     for node in 0..2 {
         poll::until("the removed Service pruned", LIMIT, || {
             if site.serves_gone(node) {
@@ -146,6 +184,7 @@ fn a_thousand_connections_live_through_kill_9_and_restart(shape: Shape) {
         .unwrap();
     }
     check_all(&mut crowds, "after pruning");
+    check_loads(loads);
 }
 
 #[test]
