@@ -184,7 +184,9 @@ impl fmt::Display for Account {
             Manner::Datagrams => {}
             Manner::Association => write!(f, ", {} moved to another backend", self.moved)?,
         }
-        self.failures.iter().try_for_each(|failure| write!(f, "\n  {failure}"))
+        self.failures
+            .iter()
+            .try_for_each(|failure| write!(f, "\n  {failure}"))
     }
 }
 

@@ -10,6 +10,7 @@ use super::allocate::Allocator;
 use super::decode::{Content, Decoded};
 use super::request::requested_ips;
 use super::scan::Scanned;
+use super::stored::Stored;
 use super::tree::Tree;
 use super::verdict::{self, Verdict};
 use super::world::{InForce, World, service_ref};
@@ -61,6 +62,11 @@ impl Catalog {
         let updates = self.delivered.difference(&world);
         self.delivered = world;
         (updates, Report { entries })
+    }
+
+    /// The objects in force, as an API server would hold them.
+    pub(super) fn stored(&self) -> Stored {
+        Stored::of(&self.in_force)
     }
 }
 

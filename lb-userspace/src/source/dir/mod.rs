@@ -19,6 +19,7 @@ mod request;
 mod scan;
 mod session;
 mod state;
+mod stored;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -36,6 +37,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use ranges::{Ranges, RangesError};
 pub use state::StateError;
+pub use stored::Stored;
 
 use self::session::Session;
 use self::watch::DirWatch;
@@ -113,7 +115,18 @@ pub fn spawn(config: Config, cancel: CancellationToken) -> Result<Source, DirErr
 /// # Errors
 /// The path or the state cannot be read.
 pub fn check(config: Config) -> Result<Report, DirError> {
-    Session::open(config, Duration::ZERO)?.check()
+    let (report, _) = Session::open(config, Duration::ZERO)?.check()?;
+    Ok(report)
+}
+
+/// The objects of the directory as an API server would store them, from the saved allocations but without changing them.
+/// What is refused is not among them; [`check`] says why.
+///
+/// # Errors
+/// The path or the state cannot be read.
+pub fn stored(config: Config) -> Result<Stored, DirError> {
+    let (_, stored) = Session::open(config, Duration::ZERO)?.check()?;
+    Ok(stored)
 }
 
 async fn follow(

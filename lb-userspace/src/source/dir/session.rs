@@ -11,6 +11,7 @@ use super::catalog::Catalog;
 use super::ranges::Ranges;
 use super::scan::Scanner;
 use super::state::{StateDir, StateError};
+use super::stored::Stored;
 use super::{Config, DirError};
 use crate::model::Update;
 use crate::source::{Entry, Report};
@@ -101,14 +102,15 @@ impl Session {
         self.scanner.is_settling()
     }
 
-    /// One look, nothing saved.
-    pub(super) fn check(mut self) -> Result<Report, DirError> {
+    /// One look, nothing saved: the verdicts, and the objects in force.
+    pub(super) fn check(mut self) -> Result<(Report, Stored), DirError> {
         self.scanner.scan().map_err(|source| DirError::Path {
             path: self.path.clone(),
             source,
         })?;
         let mut allocator = Allocator::new(self.ranges.clone(), self.allocations);
-        Ok(self.catalog.reload(self.scanner.files(), &mut allocator, now()).1)
+        let (_, report) = self.catalog.reload(self.scanner.files(), &mut allocator, now());
+        Ok((report, self.catalog.stored()))
     }
 
     fn work(&mut self) -> Result<(Vec<Update>, Report), StateError> {

@@ -32,11 +32,6 @@ pub(super) fn service(
     if !problems.is_empty() {
         return Err(problems);
     }
-    let has_selector = object
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.selector.as_ref())
-        .is_some_and(|map| !map.is_empty());
     let mut warnings = allocator.admit(&mut object, now)?;
     let (service, outcome) = match parse::service(&object).map_err(problems_of)? {
         Parsed::Accepted {
@@ -50,8 +45,8 @@ pub(super) fn service(
     };
     Ok(Verdict {
         value: Value::Service {
+            object: Box::new(object),
             service,
-            has_selector,
         },
         outcome,
         warnings,
@@ -65,17 +60,19 @@ pub(super) fn endpoint_slice(mut object: discovery::EndpointSlice) -> Result<Ver
     if !problems.is_empty() {
         return Err(problems);
     }
-    Ok(match parse::endpoint_slice(&object).map_err(problems_of)? {
-        Parsed::Accepted { value, warnings } => Verdict {
-            value: Value::EndpointSlice(Some(value.clone())),
-            outcome: Outcome::EndpointSlice(value),
-            warnings,
+    let (slice, outcome, warnings) = match parse::endpoint_slice(&object).map_err(problems_of)? {
+        Parsed::Accepted { value, warnings } => {
+            (Some(value.clone()), Outcome::EndpointSlice(value), warnings)
+        }
+        Parsed::Skipped(skip) => (None, Outcome::Skipped(skip.to_string()), Vec::new()),
+    };
+    Ok(Verdict {
+        value: Value::EndpointSlice {
+            object: Box::new(object),
+            slice,
         },
-        Parsed::Skipped(skip) => Verdict {
-            value: Value::EndpointSlice(None),
-            outcome: Outcome::Skipped(skip.to_string()),
-            warnings: Vec::new(),
-        },
+        outcome,
+        warnings,
     })
 }
 
@@ -83,7 +80,10 @@ pub(super) fn endpoint_slice(mut object: discovery::EndpointSlice) -> Result<Ver
 pub(super) fn node(object: &v1::Node) -> Result<Verdict, Vec<Problem>> {
     match parse::node(object).map_err(problems_of)? {
         Parsed::Accepted { value, warnings } => Ok(Verdict {
-            value: Value::Node(value.clone()),
+            value: Value::Node {
+                object: Box::new(object.clone()),
+                node: value.clone(),
+            },
             outcome: Outcome::Node(value),
             warnings,
         }),

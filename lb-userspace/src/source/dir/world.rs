@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use k8s_openapi::api::core::v1;
+use k8s_openapi::api::discovery::v1 as discovery;
 
 use super::mirror;
 use crate::model::parse::{self, Parsed};
@@ -22,14 +23,23 @@ pub(super) struct InForce {
 #[derive(Clone, Debug)]
 pub(super) enum Value {
     Service {
+        /// With its defaults and allocations.
+        object: Box<v1::Service>,
         /// Absent when the proxy has nothing to do with it.
         service: Option<Box<Service>>,
-        has_selector: bool,
     },
-    EndpointSlice(Option<EndpointSlice>),
-    /// Kept as it is: whether it counts depends on its Service.
+    EndpointSlice {
+        /// With its defaults.
+        object: Box<discovery::EndpointSlice>,
+        /// Absent when the proxy has nothing to do with it.
+        slice: Option<EndpointSlice>,
+    },
+    /// Whether it counts depends on its Service.
     Endpoints(Box<v1::Endpoints>),
-    Node(Node),
+    Node {
+        object: Box<v1::Node>,
+        node: Node,
+    },
 }
 
 /// What was or is to be delivered.
@@ -44,11 +54,11 @@ pub(super) fn service_ref(key: &ServiceKey) -> ObjectRef {
     ObjectRef::new("Service", key.namespace.clone(), key.name.clone())
 }
 
-/// The slices an `Endpoints` object stands for, or why it stands for none.
-pub(super) fn mirrored(
+/// The Service an `Endpoints` object is mirrored for, or why it is not.
+pub(super) fn mirrored_for(
     object: &v1::Endpoints,
     objects: &BTreeMap<ObjectRef, InForce>,
-) -> Result<(ServiceKey, Vec<EndpointSlice>), String> {
+) -> Result<ServiceKey, String> {
     if let Some(reason) = mirror::left_alone(object) {
         return Err(reason);
     }
@@ -58,25 +68,34 @@ pub(super) fn mirrored(
         metadata.name.clone().unwrap_or_default(),
     );
     match objects.get(&service_ref(&key)).map(|in_force| &in_force.value) {
-        Some(Value::Service {
-            has_selector: true, ..
-        }) => Err(format!(
+        Some(Value::Service { object, .. }) if has_selector(object) => Err(format!(
             "Service {key} has a selector, so its endpoints come from EndpointSlices"
         )),
         Some(Value::Service { service: None, .. }) => Err(format!("Service {key} is not served")),
-        Some(_) => {
-            let slices =
-                mirror::slices(object)
-                    .into_iter()
-                    .filter_map(|slice| match parse::endpoint_slice(&slice) {
-                        Ok(Parsed::Accepted { value, .. }) => Some(value),
-                        // The object was validated, and the label is ours.
-                        Ok(Parsed::Skipped(_)) | Err(_) => None,
-                    });
-            Ok((key, slices.collect()))
-        }
+        Some(_) => Ok(key),
         None => Err(format!("there is no Service {key}")),
     }
+}
+
+/// The slices an `Endpoints` object stands for, or why it stands for none.
+pub(super) fn mirrored(
+    object: &v1::Endpoints,
+    objects: &BTreeMap<ObjectRef, InForce>,
+) -> Result<(ServiceKey, Vec<EndpointSlice>), String> {
+    let key = mirrored_for(object, objects)?;
+    let slices = mirror::slices(object)
+        .into_iter()
+        .filter_map(|slice| match parse::endpoint_slice(&slice) {
+            Ok(Parsed::Accepted { value, .. }) => Some(value),
+            // The object was validated, and the label is ours.
+            Ok(Parsed::Skipped(_)) | Err(_) => None,
+        });
+    Ok((key, slices.collect()))
+}
+
+fn has_selector(service: &v1::Service) -> bool {
+    let selector = service.spec.as_ref().and_then(|spec| spec.selector.as_ref());
+    selector.is_some_and(|labels| !labels.is_empty())
 }
 
 impl World {
@@ -91,7 +110,7 @@ impl World {
                             .map(|service| (service.key.clone(), (**service).clone())),
                     );
                 }
-                Value::EndpointSlice(slice) => {
+                Value::EndpointSlice { slice, .. } => {
                     world
                         .slices
                         .extend(slice.iter().map(|slice| (slice.key.clone(), slice.clone())));
@@ -104,7 +123,7 @@ impl World {
                         .slices
                         .extend(slices.into_iter().map(|slice| (slice.key.clone(), slice)));
                 }
-                Value::Node(node) => {
+                Value::Node { node, .. } => {
                     world.nodes.insert(node.name.clone(), node.clone());
                 }
             }
