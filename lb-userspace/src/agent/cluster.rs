@@ -116,6 +116,7 @@ mod tests {
             family: IpFamily::V4,
             ports: Vec::new(),
             endpoints: Vec::new(),
+            triggered: None,
         })
     }
 

@@ -148,6 +148,7 @@ mod tests {
             zone: Some("zone-1".to_owned()),
             internal_ips: vec![internal.parse().unwrap()],
             labels: BTreeMap::new(),
+            leaving: false,
         }
     }
 

@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
+use std::time::SystemTime;
 
 use super::{IpFamily, Protocol, ServiceKey};
 
@@ -78,4 +79,6 @@ pub struct EndpointSlice {
     pub ports: Vec<SlicePort>,
     /// Its endpoints, in the object's order.
     pub endpoints: Vec<Endpoint>,
+    /// When the oldest change of pods or Service that led to this version happened, where the controller says so (S42).
+    pub triggered: Option<SystemTime>,
 }

@@ -16,7 +16,7 @@ mod update;
 
 pub use address::{IpFamily, parse_ip_sloppy, parse_net_sloppy};
 pub use endpoints::{Endpoint, EndpointSlice, SliceKey, SlicePort};
-pub use node::{Node, TOPOLOGY_ZONE_LABEL};
+pub use node::{Node, TO_BE_DELETED_TAINT, TOPOLOGY_ZONE_LABEL};
 pub use notice::{ObjectRef, Problem, Rejection, Skip};
 pub use service::{
     DEFAULT_AFFINITY_TIMEOUT, Protocol, Service, ServiceKey, ServicePort, ServiceType, TrafficPolicy,

@@ -8,6 +8,9 @@ use std::net::IpAddr;
 /// The label that names a node's zone (S10).
 pub const TOPOLOGY_ZONE_LABEL: &str = "topology.kubernetes.io/zone";
 
+/// The taint with which the cluster autoscaler announces that it will delete a node (S41).
+pub const TO_BE_DELETED_TAINT: &str = "ToBeDeletedByClusterAutoscaler";
+
 /// A node of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
@@ -19,4 +22,6 @@ pub struct Node {
     pub internal_ips: Vec<IpAddr>,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
+    /// It is being deleted, or tainted with [`TO_BE_DELETED_TAINT`]: load balancers should leave it (S41).
+    pub leaving: bool,
 }

@@ -211,6 +211,7 @@ pub(super) mod tests {
                 port: 8080,
             }],
             endpoints: endpoints.to_vec(),
+            triggered: None,
         }
     }
 

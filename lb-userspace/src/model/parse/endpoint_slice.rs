@@ -1,8 +1,10 @@
 //! An EndpointSlice: S2, S3, S4.
 
 use std::collections::BTreeSet;
+use std::time::SystemTime;
 
 use k8s_openapi::api::discovery::v1 as discovery;
+use k8s_openapi::jiff::Timestamp;
 
 use super::{Parsed, SERVICE_NAME_LABEL, ignored_address, name_problems, object_ref, port_number, protocol};
 use crate::model::{
@@ -10,6 +12,8 @@ use crate::model::{
     parse_ip_sloppy,
 };
 
+/// Written by the controller of EndpointSlices; absent when nothing but the slice itself changed.
+const TRIGGER_ANNOTATION: &str = "endpoints.kubernetes.io/last-change-trigger-time";
 const HEADLESS_LABEL: &str = "service.kubernetes.io/headless";
 
 /// An EndpointSlice, by S2, S3 and S4.
@@ -65,6 +69,7 @@ pub fn endpoint_slice(object: &discovery::EndpointSlice) -> Result<Parsed<Endpoi
             family,
             ports,
             endpoints,
+            triggered: triggered(object),
         },
         warnings,
     })
@@ -134,4 +139,11 @@ fn endpoint(
         zone_hints: zones.iter().map(|hint| hint.name.clone()).collect(),
         node_hints: nodes.iter().map(|hint| hint.name.clone()).collect(),
     })
+}
+
+/// The annotation is for measurements only: one that cannot be read is as good as none.
+fn triggered(object: &discovery::EndpointSlice) -> Option<SystemTime> {
+    let annotations = object.metadata.annotations.as_ref()?;
+    let time: Timestamp = annotations.get(TRIGGER_ANNOTATION)?.parse().ok()?;
+    Some(time.into())
 }

@@ -1,11 +1,13 @@
-//! A Node: S10, S30.
+//! A Node: S10, S30, S41.
 
 use k8s_openapi::api::core::v1;
 
 use super::{Parsed, ignored_address};
-use crate::model::{Node, ObjectRef, Problem, Rejection, TOPOLOGY_ZONE_LABEL, parse_ip_sloppy};
+use crate::model::{
+    Node, ObjectRef, Problem, Rejection, TO_BE_DELETED_TAINT, TOPOLOGY_ZONE_LABEL, parse_ip_sloppy,
+};
 
-/// A Node, by S10 and S30.
+/// A Node, by S10, S30 and S41.
 ///
 /// # Errors
 /// The object has no name.
@@ -48,7 +50,14 @@ pub fn node(object: &v1::Node) -> Result<Parsed<Node>, Rejection> {
             zone,
             internal_ips,
             labels,
+            leaving: leaving(object),
         },
         warnings,
     })
+}
+
+fn leaving(object: &v1::Node) -> bool {
+    let taints = object.spec.iter().flat_map(|spec| spec.taints.iter().flatten());
+    object.metadata.deletion_timestamp.is_some()
+        || taints.into_iter().any(|taint| taint.key == TO_BE_DELETED_TAINT)
 }

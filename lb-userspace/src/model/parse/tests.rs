@@ -1,5 +1,7 @@
 //! The rules S1 to S10 and S26, as tables.
 
+use std::time::{Duration, UNIX_EPOCH};
+
 use k8s_openapi::api::core::v1;
 use k8s_openapi::api::discovery::v1 as discovery;
 use serde_json::{Value, json};
@@ -120,11 +122,7 @@ fn a_service_with_everything_comes_out_whole() {
     assert_eq!(service.external_traffic_policy, TrafficPolicy::Local);
     assert_eq!(service.health_check_node_port, Some(31_000));
     assert_eq!(service.session_affinity.map(|timeout| timeout.as_secs()), Some(5));
-    let created = service
-        .created
-        .unwrap()
-        .duration_since(std::time::UNIX_EPOCH)
-        .unwrap();
+    let created = service.created.unwrap().duration_since(UNIX_EPOCH).unwrap();
     assert_eq!(created.as_secs(), 1_767_323_045);
     assert!(service.excluded);
 }
@@ -324,4 +322,49 @@ fn a_node_has_its_zone_and_its_internal_addresses_in_order() {
         (value.name.as_str(), value.zone.as_deref(), warnings.len()),
         ("n1", Some("z"), 0)
     );
+}
+
+#[test]
+fn a_node_is_leaving_while_it_is_deleted_or_the_autoscaler_says_so() {
+    let cases = [
+        (json!({}), false),
+        (
+            json!({"metadata": {"deletionTimestamp": "2026-11-20T12:00:00Z"}}),
+            true,
+        ),
+        (
+            json!({"spec": {"taints": [{"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}]}}),
+            false,
+        ),
+        (
+            json!({"spec": {"taints": [
+                {"key": "other", "effect": "NoSchedule"},
+                {"key": "ToBeDeletedByClusterAutoscaler", "value": "1700000000", "effect": "NoSchedule"},
+            ]}}),
+            true,
+        ),
+    ];
+    for (changes, expected) in cases {
+        let base = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1"}});
+        let object: v1::Node = serde_json::from_value(patched(base, &changes)).unwrap();
+        let Ok(Parsed::Accepted { value, .. }) = node(&object) else {
+            panic!("{:?}", node(&object))
+        };
+        assert_eq!(value.leaving, expected, "{changes}");
+    }
+}
+
+#[test]
+fn a_slice_says_what_change_triggered_it() {
+    let at = |text: &str| {
+        let annotations = json!({"endpoints.kubernetes.io/last-change-trigger-time": text});
+        accepted_slice(&json!({"metadata": {"annotations": annotations}}))
+            .0
+            .triggered
+    };
+    let expected = UNIX_EPOCH + Duration::from_millis(1_700_000_000_250);
+    assert_eq!(at("2023-11-14T22:13:20.25Z"), Some(expected));
+    assert_eq!(at("2023-11-14T23:13:20.25+01:00"), Some(expected));
+    assert_eq!(at("yesterday"), None);
+    assert_eq!(accepted_slice(&json!({})).0.triggered, None);
 }

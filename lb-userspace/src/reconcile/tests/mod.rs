@@ -96,6 +96,7 @@ impl Case {
                 })
                 .collect(),
             endpoints: self.endpoints.clone(),
+            triggered: None,
         };
         let node = ThisNode {
             name: "node-1".into(),
