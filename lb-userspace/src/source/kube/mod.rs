@@ -6,6 +6,7 @@
 //! Must not know: the planner, maps, devices.
 
 mod access;
+mod events;
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
