@@ -41,6 +41,9 @@ pub struct Source {
 /// The configuration or the credentials cannot be used.
 pub fn spawn(config: Config, cancel: CancellationToken) -> Result<Source, AccessError> {
     let servers = Servers::connect(&config.access)?;
-    let _ = (servers, cancel);
+    let (events, queue) = EventSender::channel();
+    let publish = events::publish(queue, servers.clone(), config.node_name.clone());
+    tokio::spawn(cancel.clone().run_until_cancelled_owned(publish));
+    let _ = (servers, cancel, events);
     todo!("the watches")
 }

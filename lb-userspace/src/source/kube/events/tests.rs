@@ -262,22 +262,25 @@ async fn a_server_that_does_not_answer_is_given_up() {
 
 #[test]
 fn each_answer_means_what_it_says() {
-    let read = |code: u16, reason: &str, is_patch| {
+    let failed = |code: u16, reason: &str, is_patch| {
         let status = kube::core::Status::failure(reason, reason).with_code(code);
-        super::read(Err(kube::Error::Api(status.boxed())), is_patch)
+        read(Err(kube::Error::Api(status.boxed())), is_patch)
     };
-    assert_eq!(super::read(Ok(()), false), Answer::Told);
-    assert_eq!(read(409, "AlreadyExists", false), Answer::Told);
-    assert_eq!(read(404, "NotFound", true), Answer::Gone);
-    assert_eq!(read(404, "NotFound", false), Answer::Pointless);
+    assert_eq!(read(Ok(()), false), Answer::Told);
+    assert_eq!(failed(409, "AlreadyExists", false), Answer::Told);
+    assert_eq!(failed(404, "NotFound", true), Answer::Gone);
+    assert_eq!(failed(404, "NotFound", false), Answer::Pointless);
     assert_eq!(
-        read(403, "Forbidden", true),
+        failed(403, "Forbidden", true),
         Answer::Forbidden("Forbidden".to_owned())
     );
-    assert_eq!(read(422, "Invalid", false), Answer::Refused("Invalid".to_owned()));
+    assert_eq!(
+        failed(422, "Invalid", false),
+        Answer::Refused("Invalid".to_owned())
+    );
     for code in [401, 429, 500, 503, 504] {
         assert_eq!(
-            read(code, "later", false),
+            failed(code, "later", false),
             Answer::Unavailable("later".to_owned())
         );
     }
