@@ -2,7 +2,6 @@
 //!
 //! Owns: the order of a start and the loop over events. Must not know: what an event means ([`super::sync`]).
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -15,31 +14,29 @@ use super::{reserved, settings};
 use crate::config::Config;
 use crate::dataplane::Dataplane;
 use crate::node;
-use crate::source::dir;
+use crate::source;
 
 /// How often unused entries are looked for and failures tried again.
 const TICK: Duration = Duration::from_secs(1);
 
-/// Serves the Services in `manifests` until SIGTERM or SIGINT. The datapath goes on without it (S43).
+/// Serves the Services of `source` until SIGTERM or SIGINT. The datapath goes on without it (S43).
 ///
 /// # Errors
 /// The start fails, or the source ends.
-pub fn run(config: Config, manifests: PathBuf) -> Result<()> {
+pub fn run(config: Config, source: source::Config) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build();
     let runtime = runtime.context("cannot start the runtime")?;
-    let outcome = runtime.block_on(serve(config, manifests));
+    let outcome = runtime.block_on(serve(config, source));
     // A scan of the manifests may be under way on a thread that cannot be stopped.
     runtime.shutdown_background();
     outcome
 }
 
-async fn serve(config: Config, manifests: PathBuf) -> Result<()> {
+async fn serve(config: Config, source: source::Config) -> Result<()> {
     let mut stop = Stop::new()?;
-    let directory = settings::directory(&config, manifests)?;
-
     let options = settings::dataplane(&config);
     let load = tokio::task::spawn_blocking(move || Dataplane::open_or_create(&options));
     // The kernel may check the programs for seconds; being asked to stop need not wait for it.
@@ -60,8 +57,8 @@ async fn serve(config: Config, manifests: PathBuf) -> Result<()> {
     let mut network = node::watch(cancel.clone())
         .await
         .context("cannot follow this host's network")?;
-    let mut source = dir::spawn(directory, cancel)?;
-    let mut sync = Sync::new(config, dataplane)?;
+    let mut source = source::spawn(source, cancel)?;
+    let mut sync = Sync::new(config, dataplane, source.events)?;
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
 

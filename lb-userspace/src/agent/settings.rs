@@ -4,12 +4,15 @@
 
 use std::path::PathBuf;
 
+use anyhow::{Context, Result};
 use lb_common::flow::WAYS;
 
 use crate::config::{self, Config, TraceLevel};
 use crate::dataplane::{Options, Sizes};
 use crate::plan::{self, PlanConfig};
+use crate::source;
 use crate::source::dir::{self, Ranges, RangesError};
+use crate::source::kube::{self, Access};
 
 /// Records for each service port: one for cluster IPs and one for other addresses, in old and new while lists change.
 const RECORDS_A_PORT: u32 = 4;
@@ -57,6 +60,36 @@ pub fn plan(config: &Config) -> PlanConfig {
         allow_external_ips: config.allow_service_external_ips,
         ..PlanConfig::default()
     }
+}
+
+/// Where Services come from. Everything that can be refused before the agent touches anything is.
+///
+/// # Errors
+/// Ranges that no cluster can have, no credentials for the API server, no name of this node.
+pub fn source(config: &Config) -> Result<source::Config> {
+    Ok(match &config.source {
+        config::Source::Directory(path) => source::Config::Directory(directory(config, path.clone())?),
+        config::Source::Kube => {
+            let kube = kube(config)?;
+            kube.access.check()?;
+            source::Config::Kube(kube)
+        }
+    })
+}
+
+/// What the Kubernetes source is told.
+///
+/// # Errors
+/// This node has no name.
+pub fn kube(config: &Config) -> Result<kube::Config> {
+    let connection = &config.client_connection;
+    Ok(kube::Config {
+        access: Access {
+            kubeconfig: connection.kubeconfig.clone(),
+            servers: connection.api_servers.iter().cloned().map(Into::into).collect(),
+        },
+        node_name: config.node_name().context("cannot read this host's name")?,
+    })
 }
 
 /// What a directory source reads and allocates from.

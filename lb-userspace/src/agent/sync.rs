@@ -22,6 +22,7 @@ use crate::node::NodeState;
 use crate::plan::{PlanConfig, ServicePlan, plan_service};
 use crate::reconcile::maps::MapError;
 use crate::reconcile::{Collected, GRACE, Reconciler, Report, ServiceError};
+use crate::source::events::EventSender;
 
 /// What everybody waits for who starts an agent: all that existed at the start is in the kernel. Not a log line: it stays what
 /// it is whatever the log level.
@@ -47,6 +48,8 @@ pub(super) struct Sync {
     ready: bool,
     pace: Pace,
     complaints: Complaints<Subject>,
+    #[expect(dead_code, reason = "nothing is told to owners of objects yet")]
+    events: EventSender,
 }
 
 /// What a complaint is about.
@@ -65,11 +68,11 @@ enum Subject {
 }
 
 impl Sync {
-    /// Begins with what the maps hold.
+    /// Begins with what the maps hold; what owners of objects should hear goes to `events`.
     ///
     /// # Errors
     /// The maps cannot be opened or read, or this node has no name.
-    pub(super) fn new(config: Config, dataplane: Dataplane) -> Result<Self> {
+    pub(super) fn new(config: Config, dataplane: Dataplane, events: EventSender) -> Result<Self> {
         let maps = dataplane.service_maps()?;
         let reconciler = Reconciler::restore(&maps, GRACE, Instant::now())?;
         Ok(Self {
@@ -88,6 +91,7 @@ impl Sync {
             ready: false,
             pace: Pace::new(Instant::now()),
             complaints: Complaints::default(),
+            events,
         })
     }
 

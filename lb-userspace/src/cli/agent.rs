@@ -1,11 +1,10 @@
 //! `xvip agent`: serves this node's Services until told to stop.
 
-use anyhow::anyhow;
 use clap::{ArgAction, Args};
 
 use super::exit::Failure;
-use crate::agent::{self, conflicts, logging};
-use crate::config::{AgentFlags, Config, Source};
+use crate::agent::{self, conflicts, logging, settings};
+use crate::config::{AgentFlags, Config};
 
 /// Options of `xvip agent`.
 #[derive(Debug, Args)]
@@ -25,16 +24,12 @@ impl Agent {
     pub(super) fn run(&self) -> Result<(), Failure> {
         let config = Config::load(self.flags.config.as_deref(), &self.flags).map_err(Failure::refused)?;
         logging::start(&config, self.verbose).map_err(Failure::refused)?;
-        let Source::Directory(manifests) = config.source.clone() else {
-            return Err(Failure::refused(anyhow!(
-                "source kube is not part of this version: give --source dir:PATH"
-            )));
-        };
+        let source = settings::source(&config).map_err(Failure::refused)?;
         match conflicts::find_here() {
             Some(conflict) if !self.force => return Err(Failure::refused(conflict)),
             Some(conflict) => tracing::warn!("{conflict}; --force was given"),
             None => {}
         }
-        Ok(agent::run(config, manifests)?)
+        Ok(agent::run(config, source)?)
     }
 }

@@ -27,6 +27,8 @@ pub(super) struct LoadBalancerConfiguration {
     pub(super) api_version: Text,
     pub(super) kind: Text,
     pub(super) source: Text,
+    #[serde(default)]
+    pub(super) client_connection: ClientConnection,
     pub(super) hostname_override: Text,
     pub(super) devices: List,
     pub(super) pod_devices: List,
@@ -53,6 +55,14 @@ pub(super) struct LoadBalancerConfiguration {
     pub(super) log_level: Text,
     pub(super) datapath_trace: Text,
     pub(super) state_directory: Text,
+}
+
+/// The way to the API servers, `kubeconfig` named as kube-proxy's.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct ClientConnection {
+    pub(super) kubeconfig: Text,
+    pub(super) api_servers: List,
 }
 
 /// Idle times, named as kube-proxy's and conntrack's.

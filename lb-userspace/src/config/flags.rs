@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use ipnet::IpNet;
 
+use super::api_server::ApiServer;
 use super::choice::{TraceLevel, XdpMode};
 use super::cidr;
 use super::device_pattern::DevicePattern;
@@ -24,6 +25,16 @@ pub struct AgentFlags {
     /// it changes [default: kube]
     #[arg(long, value_name = "kube|dir:PATH")]
     pub source: Option<Source>,
+
+    /// Kubeconfig with which the Kubernetes API is reached [default: the pod's service account]
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+
+    /// API servers (https://HOST:6443), tried in turn, whose certificates name HOST; what they are shown comes from the
+    /// kubeconfig or the service account. Give addresses that need no Service on this node [default: the kubeconfig's,
+    /// or KUBERNETES_SERVICE_HOST]
+    #[arg(long = "api-server", value_name = "URL,...", value_delimiter = ',')]
+    pub api_servers: Vec<ApiServer>,
 
     /// Name of this node in Node objects and in endpoints' nodeName [default: the host's name]
     #[arg(long, value_name = "NAME")]

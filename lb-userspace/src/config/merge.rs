@@ -16,7 +16,7 @@ use super::file::{self, API_VERSION, KIND, LoadBalancerConfiguration};
 use super::flags::AgentFlags;
 use super::map_sizes::MapSizes;
 use super::node_port_addresses::NodePortAddresses;
-use super::{Config, cidr, duration};
+use super::{ClientConnection, Config, cidr, duration};
 use crate::model::Problem;
 
 /// A merged configuration, not yet validated, and where its settings come from.
@@ -73,6 +73,12 @@ fn settings(layers: &mut Layers, raw: LoadBalancerConfiguration, flags: &AgentFl
 
     layers.one("source", raw.source, &mut config.source);
     layers.flag("source", "--source", flags.source.clone(), &mut config.source);
+    client_connection(
+        layers,
+        raw.client_connection,
+        flags,
+        &mut config.client_connection,
+    );
     layers.text("hostnameOverride", raw.hostname_override, |name| {
         config.hostname_override = Some(name.to_owned());
     });
@@ -181,6 +187,36 @@ fn settings(layers: &mut Layers, raw: LoadBalancerConfiguration, flags: &AgentFl
         &mut config.state_directory,
     );
     config
+}
+
+fn client_connection(
+    layers: &mut Layers,
+    raw: file::ClientConnection,
+    flags: &AgentFlags,
+    connection: &mut ClientConnection,
+) {
+    layers.text("clientConnection.kubeconfig", raw.kubeconfig, |path| {
+        // Empty means none, as in kube-proxy's configuration.
+        connection.kubeconfig = (!path.is_empty()).then(|| path.into());
+    });
+    layers.flag(
+        "clientConnection.kubeconfig",
+        "--kubeconfig",
+        flags.kubeconfig.clone().map(Some),
+        &mut connection.kubeconfig,
+    );
+    layers.list(
+        "clientConnection.apiServers",
+        raw.api_servers,
+        &mut connection.api_servers,
+        str::parse,
+    );
+    layers.flags(
+        "clientConnection.apiServers",
+        "--api-server",
+        &flags.api_servers,
+        &mut connection.api_servers,
+    );
 }
 
 fn timeouts(layers: &mut Layers, raw: file::Conntrack, timeouts: &mut Timeouts) {

@@ -6,8 +6,10 @@
 //!
 //! Must not know: devices, maps, Services; what a setting does is its user's matter.
 
+mod api_server;
 mod choice;
 mod cidr;
+mod client_connection;
 mod device_pattern;
 mod duration;
 mod error;
@@ -30,7 +32,9 @@ use std::path::{Path, PathBuf};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use lb_common::lifetime::Timeouts;
 
+pub use api_server::ApiServer;
 pub use choice::{LogLevel, SourceAddress, TraceLevel, XdpMode};
+pub use client_connection::ClientConnection;
 pub use device_pattern::DevicePattern;
 pub use error::{ConfigError, ConfigProblem, Origin};
 pub use file::{API_VERSION, KIND};
@@ -54,6 +58,8 @@ const ASSUMED_MEMORY: u64 = 4 << 30;
 pub struct Config {
     /// `source`
     pub source: Source,
+    /// `clientConnection`
+    pub client_connection: ClientConnection,
     /// `hostnameOverride`
     pub hostname_override: Option<String>,
     /// `devices`; empty = found
@@ -102,6 +108,7 @@ impl Config {
     pub fn for_memory(bytes: u64) -> Self {
         Self {
             source: Source::Kube,
+            client_connection: ClientConnection::default(),
             hostname_override: None,
             devices: Vec::new(),
             pod_devices: Vec::new(),

@@ -34,6 +34,9 @@ fn every_field_is_read() {
     let config = load(
         r#"
 source: dir:/srv/manifests
+clientConnection:
+  kubeconfig: /etc/xvip/kubeconfig
+  apiServers: ["https://192.0.2.10:6443", "https://[2001:db8::10]:6443"]
 hostnameOverride: node-1
 devices: ["eth*", bond0]
 podDevices: [cali*]
@@ -74,6 +77,13 @@ stateDirectory: /srv/state
     let nets = |texts: &[&str]| -> Vec<IpNet> { texts.iter().map(|text| text.parse().unwrap()).collect() };
     let expected = Config {
         source: Source::Directory("/srv/manifests".into()),
+        client_connection: ClientConnection {
+            kubeconfig: Some("/etc/xvip/kubeconfig".into()),
+            api_servers: vec![
+                "https://192.0.2.10:6443".parse().unwrap(),
+                "https://[2001:db8::10]:6443".parse().unwrap(),
+            ],
+        },
         hostname_override: Some("node-1".to_owned()),
         devices: vec!["eth*".parse().unwrap(), "bond0".parse().unwrap()],
         pod_devices: vec!["cali*".parse().unwrap()],
@@ -133,6 +143,7 @@ fn a_file_without_settings_is_the_defaults_and_so_is_no_file() {
 fn flags_override_the_file() {
     let file = "
 source: kube
+clientConnection: {kubeconfig: /one, apiServers: ['https://one']}
 hostnameOverride: one
 devices: [eth0]
 podDevices: [veth*]
@@ -148,6 +159,8 @@ stateDirectory: /one
 ";
     let arguments = [
         "--source=dir:two",
+        "--kubeconfig=two",
+        "--api-server=https://two:6443,http://127.0.0.1:8001",
         "--hostname-override=two",
         "--devices=eth1,eth2",
         "--pod-devices=lxc*",
@@ -164,6 +177,11 @@ stateDirectory: /one
     let with_file = load(file, &arguments).unwrap();
     assert_eq!(with_file, load("", &arguments).unwrap());
     assert_eq!(with_file.source, Source::Directory("two".into()));
+    assert_eq!(
+        with_file.client_connection.kubeconfig.as_deref(),
+        Some(Path::new("two"))
+    );
+    assert_eq!(with_file.client_connection.api_servers.len(), 2);
     assert_eq!(with_file.hostname_override.as_deref(), Some("two"));
     assert_eq!(with_file.devices.len(), 2);
     assert_eq!(with_file.xdp_mode, XdpMode::Generic);
@@ -226,6 +244,18 @@ fn what_is_wrong_is_refused_with_its_place() {
             "source: 'dir:'",
             &[],
             &["lb.yaml:3:9: source: \"dir:\" names no directory"],
+        ),
+        (
+            "clientConnection:\n  apiServers: ['https://a:6443', 'b:6443']",
+            &[],
+            &[
+                "lb.yaml:4:34: clientConnection.apiServers[1]: \"b:6443\" does not begin with https://; https://HOST:6443 is wanted",
+            ],
+        ),
+        (
+            "clientConnection: {server: a}",
+            &[],
+            &["lb.yaml:3:20: server: no such field; there are kubeconfig, apiServers"],
         ),
         (
             "xdpMode: fast",
@@ -405,6 +435,8 @@ fn the_flags_are_those_of_the_manual() {
     for flag in [
         "--config",
         "--source",
+        "--kubeconfig",
+        "--api-server",
         "--hostname-override",
         "--devices",
         "--pod-devices",
@@ -426,6 +458,7 @@ fn the_flags_are_those_of_the_manual() {
 fn flags_with_impossible_values_are_refused_by_name() {
     for argument in [
         "--source=x",
+        "--api-server=10.0.0.1:6443",
         "--xdp-mode=x",
         "--cluster-cidr=x",
         "--service-node-port-range=x",
@@ -437,6 +470,47 @@ fn flags_with_impossible_values_are_refused_by_name() {
         let name = argument.split('=').next().unwrap();
         assert!(error.to_string().contains(name), "{error}");
     }
+}
+
+#[test]
+fn an_api_server_is_a_scheme_a_host_and_a_port() {
+    for url in [
+        "https://a",
+        "https://192.0.2.1:6443/",
+        "https://[2001:db8::1]:6443",
+        "http://127.0.0.1:8001",
+    ] {
+        assert!(url.parse::<ApiServer>().is_ok(), "{url}");
+    }
+    for (url, expected) in [
+        ("", "is no URL"),
+        ("https://", "is no URL"),
+        ("https://:6443", "is no URL"),
+        ("https://a:", "has no port"),
+        ("https://a b", "is no URL"),
+        ("https://a:66666", "has no port"),
+        ("https://a:0", "has no port"),
+        ("a", "does not begin with https://"),
+        ("192.0.2.1:6443", "does not begin with https://"),
+        ("ftp://a", "does not begin with https://"),
+        ("https://a/api", "goes on after the host"),
+        ("https://a?b", "goes on after the host"),
+        ("https://a#b", "goes on after the host"),
+    ] {
+        let refusal = url.parse::<ApiServer>().expect_err(url);
+        assert!(refusal.starts_with(&format!("{url:?} {expected}")), "{refusal}");
+    }
+    let refusal = "https://me:secret@a:6443".parse::<ApiServer>().unwrap_err();
+    assert!(
+        refusal.contains("user") && !refusal.contains("secret"),
+        "{refusal}"
+    );
+}
+
+#[test]
+fn an_empty_kubeconfig_is_none() {
+    let config = load("clientConnection: {kubeconfig: \"\"}", &[]).unwrap();
+    assert_eq!(config.client_connection, ClientConnection::default());
 }
 
 #[test]
@@ -458,7 +532,12 @@ fn the_reference_holds_the_defaults() {
 
 #[test]
 fn the_reference_names_every_field() {
-    for (section, prefix) in [("", ""), ("conntrack:\n", "  "), ("mapSizes:\n", "  ")] {
+    for (section, prefix) in [
+        ("", ""),
+        ("clientConnection:\n", "  "),
+        ("conntrack:\n", "  "),
+        ("mapSizes:\n", "  "),
+    ] {
         let refusal = load(&format!("{section}{prefix}nonsense: 1\n"), &[]).unwrap_err();
         let (_, fields) = refusal
             .split_once("there are ")
