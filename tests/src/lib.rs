@@ -10,6 +10,7 @@
 //! else in here knows what a Service is. Needs root.
 
 pub mod agent;
+pub mod apiserver;
 pub mod bench;
 pub mod capture;
 pub mod child;

@@ -1,0 +1,538 @@
+//! The double as a test sees it: a server with an address, a life, and handles on everything it does.
+//!
+//! Must not know: what is answered.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use hyper::body::Bytes;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use nix::sched::{CloneFlags, setns};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::runtime::{Builder as RuntimeBuilder, Handle};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::netns::NsHandle;
+use crate::poll;
+
+use super::answer::Core;
+use super::faults::Faults;
+use super::kubeconfig::Kubeconfig;
+use super::request::Request;
+use super::resource::Resource;
+use super::store::Store;
+use super::tls::Authority;
+use super::watches::{Command, Cut};
+use super::wire::{Ending, Valve, Wire};
+
+/// Pending connections the listener holds.
+const BACKLOG: u32 = 1024;
+/// How long closing connections may take.
+const CLOSING: Duration = Duration::from_secs(2);
+
+/// How to start an [`ApiServer`].
+#[derive(Debug, Default)]
+pub struct Builder {
+    ns: Option<NsHandle>,
+    addresses: Vec<SocketAddr>,
+    authority: Option<Authority>,
+    store: Option<Store>,
+    tokens: Option<Vec<String>>,
+}
+
+impl Builder {
+    /// Runs it inside a namespace, which must outlive it. Otherwise it runs where the test does.
+    #[must_use]
+    pub fn inside(mut self, ns: &NsHandle) -> Self {
+        self.ns = Some(ns.clone());
+        self
+    }
+
+    /// Listens here too; port 0 lets the kernel choose, once. Without any address: a port of 127.0.0.1.
+    #[must_use]
+    pub fn listen(mut self, address: SocketAddr) -> Self {
+        self.addresses.push(address);
+        self
+    }
+
+    /// Speaks TLS, with a certificate of this authority for the addresses it listens on.
+    #[must_use]
+    pub fn tls(mut self, authority: &Authority) -> Self {
+        self.authority = Some(authority.clone());
+        self
+    }
+
+    /// Serves this store, which others may serve too. Without: one of its own.
+    #[must_use]
+    pub fn store(mut self, store: &Store) -> Self {
+        self.store = Some(store.clone());
+        self
+    }
+
+    /// Asks for one of these bearer tokens from the start (see [`ApiServer::accept_tokens`]).
+    #[must_use]
+    pub fn tokens<T: Into<String>>(mut self, tokens: impl IntoIterator<Item = T>) -> Self {
+        self.tokens = Some(tokens.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Starts it; returns when it listens.
+    ///
+    /// # Errors
+    /// When an address cannot be bound, or no certificate be made.
+    pub fn start(self) -> Result<ApiServer> {
+        let mut addresses = self.addresses;
+        if addresses.is_empty() {
+            addresses.push(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+        }
+        let tls = self
+            .authority
+            .as_ref()
+            .map(|authority| authority.server_config(addresses.iter().map(SocketAddr::ip)))
+            .transpose()?;
+        let mut server = ApiServer {
+            front: Front {
+                core: Arc::new(Core::new(self.store.unwrap_or_default())),
+                tls,
+                valve: Arc::default(),
+                connections: Arc::default(),
+                accepted: Arc::default(),
+            },
+            authority: self.authority,
+            addresses: Vec::new(),
+            thread: Thread::start(self.ns)?,
+            life: Mutex::default(),
+        };
+        if let Some(tokens) = self.tokens {
+            server.accept_tokens(tokens);
+        }
+        server.addresses = server.listen(&addresses)?;
+        Ok(server)
+    }
+}
+
+/// A running API server, or one that is away for a while. Gone on drop; its [`Store`] lives on in its clones.
+///
+/// It runs on a thread of its own, so all methods may be called from blocking and from asynchronous tests.
+#[derive(Debug)]
+pub struct ApiServer {
+    front: Front,
+    authority: Option<Authority>,
+    addresses: Vec<SocketAddr>,
+    thread: Thread,
+    /// `None` while it is away.
+    life: Mutex<Option<Life>>,
+}
+
+impl ApiServer {
+    /// How to start one.
+    #[must_use]
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// One on a port of 127.0.0.1, without TLS, that lets everybody in.
+    ///
+    /// # Errors
+    /// When there is no port.
+    pub fn start() -> Result<Self> {
+        Self::builder().start()
+    }
+
+    // Where it is.
+
+    /// The first address it listens on.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.addresses[0]
+    }
+
+    /// The URL of its first address.
+    #[must_use]
+    pub fn url(&self) -> String {
+        let scheme = if self.front.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.address())
+    }
+
+    /// The authority that signed its certificate.
+    #[must_use]
+    pub fn authority(&self) -> Option<&Authority> {
+        self.authority.as_ref()
+    }
+
+    /// A kubeconfig for it, with its authority, without a user's credentials.
+    #[must_use]
+    pub fn kubeconfig(&self) -> Kubeconfig {
+        let kubeconfig = Kubeconfig::new(&self.url());
+        match &self.authority {
+            Some(authority) => kubeconfig.ca(&authority.pem()),
+            None => kubeconfig,
+        }
+    }
+
+    /// What it serves.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.front.core.store
+    }
+
+    // Going away.
+
+    /// Goes away: the listener is closed, all connections are reset. Without effect when it is away.
+    pub fn stop(&self) {
+        let Some(life) = self.life().take() else {
+            return;
+        };
+        self.thread.run(async move {
+            life.listening.cancel();
+            life.tasks.close();
+            // Connections end by themselves once nobody accepts new ones; see `accept`.
+            let _ = timeout(CLOSING, life.tasks.wait()).await;
+        });
+        self.heal();
+    }
+
+    /// Comes back on the same addresses. Without effect when it is there.
+    ///
+    /// # Errors
+    /// When somebody else has taken an address meanwhile.
+    pub fn restart(&self) -> Result<()> {
+        if self.life().is_some() {
+            return Ok(());
+        }
+        self.listen(&self.addresses).map(drop)
+    }
+
+    /// Falls silent: connections are accepted, old ones stay, nothing is read and nothing answered.
+    pub fn black_hole(&self) {
+        self.front.valve.shut();
+    }
+
+    /// Speaks again: what has arrived meanwhile is answered.
+    pub fn heal(&self) {
+        self.front.valve.open();
+    }
+
+    /// Resets all connections; new ones are accepted.
+    pub fn reset_connections(&self) {
+        for ending in self.connections().iter() {
+            ending.1.reset();
+        }
+    }
+
+    // What goes wrong.
+
+    /// Faults that requests meet.
+    #[must_use]
+    pub fn faults(&self) -> &Faults {
+        &self.front.core.faults
+    }
+
+    /// Ends the open watches of a resource, or all; says how many.
+    pub fn cut_watches(&self, resource: impl Into<Option<Resource>>, cut: Cut) -> usize {
+        self.command(resource, Command::Cut(cut))
+    }
+
+    /// Has the open watches of a resource, or all, say this, whatever it is; an event is a line. Says to how many.
+    pub fn say(&self, resource: impl Into<Option<Resource>>, bytes: impl Into<Bytes>) -> usize {
+        self.command(resource, Command::Say(bytes.into()))
+    }
+
+    /// Sends a bookmark over the open watches of a resource, or all, that asked for bookmarks. They get one a minute besides.
+    pub fn bookmark(&self, resource: impl Into<Option<Resource>>) -> usize {
+        self.command(resource, Command::Bookmark)
+    }
+
+    /// The watch cache stands still: watches and lists at version 0 know nothing new, while the store goes on.
+    pub fn freeze_cache(&self) {
+        self.front.core.cache.freeze();
+    }
+
+    /// The watch cache catches up, and keeps up.
+    pub fn thaw_cache(&self) {
+        self.front.core.cache.thaw();
+    }
+
+    /// Whether streaming lists are served (the feature `WatchList`). They are, unless told otherwise.
+    pub fn serve_streaming_lists(&self, whether: bool) {
+        self.front.core.watch_list.store(whether, Ordering::Relaxed);
+    }
+
+    /// From now on a request needs one of these bearer tokens; watches that run go on.
+    pub fn accept_tokens<T: Into<String>>(&self, tokens: impl IntoIterator<Item = T>) {
+        let tokens = tokens.into_iter().map(Into::into).collect();
+        *self
+            .front
+            .core
+            .tokens
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(tokens);
+    }
+
+    // What was seen.
+
+    /// All requests so far, in order.
+    #[must_use]
+    pub fn requests(&self) -> Vec<Request> {
+        self.front.core.journal.seen()
+    }
+
+    /// Forgets the requests so far.
+    pub fn forget_requests(&self) {
+        self.front.core.journal.forget();
+    }
+
+    /// Open watches of a resource, or all.
+    #[must_use]
+    pub fn open_watches(&self, resource: impl Into<Option<Resource>>) -> usize {
+        self.front.core.watches.count(resource.into())
+    }
+
+    /// Open connections.
+    #[must_use]
+    pub fn open_connections(&self) -> usize {
+        self.connections().len()
+    }
+
+    /// Connections accepted over its life.
+    #[must_use]
+    pub fn accepted(&self) -> u64 {
+        self.front.accepted.load(Ordering::Relaxed)
+    }
+
+    /// Waits, blocking, until `enough` gives a value of the requests so far.
+    ///
+    /// # Errors
+    /// When it has not after `limit`; the error lists the requests.
+    pub fn wait_requests<T>(
+        &self,
+        what: &str,
+        limit: Duration,
+        enough: impl Fn(&[Request]) -> Option<T>,
+    ) -> Result<T> {
+        poll::until(what, limit, || {
+            let requests = self.requests();
+            enough(&requests).ok_or_else(|| {
+                let lines: Vec<_> = requests.iter().map(ToString::to_string).collect();
+                format!("{} requests\n{}", lines.len(), lines.join("\n"))
+            })
+        })
+    }
+
+    /// Waits, blocking, until a resource has this many open watches.
+    ///
+    /// # Errors
+    /// When it has another number after `limit`.
+    pub fn wait_watches(
+        &self,
+        resource: impl Into<Option<Resource>>,
+        count: usize,
+        limit: Duration,
+    ) -> Result<()> {
+        let resource = resource.into();
+        poll::until(
+            &format!("{count} open watches of {resource:?}"),
+            limit,
+            || match self.open_watches(resource) {
+                open if open == count => Ok(()),
+                open => Err(format!("{open} are open")),
+            },
+        )
+    }
+
+    fn command(&self, resource: impl Into<Option<Resource>>, command: Command) -> usize {
+        self.front.core.watches.send(resource.into(), &command)
+    }
+
+    fn listen(&self, addresses: &[SocketAddr]) -> Result<Vec<SocketAddr>> {
+        let life = Life::default();
+        let (front, new) = (self.front.clone(), life.clone());
+        let wanted = addresses.to_vec();
+        let bound = self.thread.run(async move {
+            let mut bound = Vec::new();
+            for address in wanted {
+                let listener = bind(address).with_context(|| format!("listening on {address}"))?;
+                bound.push(listener.local_addr()?);
+                new.tasks.spawn(front.clone().accept(listener, new.clone()));
+            }
+            Ok::<_, anyhow::Error>(bound)
+        })?;
+        *self.life() = Some(life);
+        Ok(bound)
+    }
+
+    fn life(&self) -> MutexGuard<'_, Option<Life>> {
+        self.life.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn connections(&self) -> MutexGuard<'_, Connections> {
+        self.front.connections()
+    }
+}
+
+impl Drop for ApiServer {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+type Connections = std::collections::BTreeMap<u64, Ending>;
+
+/// The time between a start and a stop.
+#[derive(Debug, Clone, Default)]
+struct Life {
+    listening: CancellationToken,
+    tasks: TaskTracker,
+}
+
+/// What accepts and serves connections.
+#[derive(Debug, Clone)]
+struct Front {
+    core: Arc<Core>,
+    tls: Option<Arc<ServerConfig>>,
+    valve: Arc<Valve>,
+    connections: Arc<Mutex<Connections>>,
+    accepted: Arc<AtomicU64>,
+}
+
+impl Front {
+    async fn accept(self, listener: TcpListener, life: Life) {
+        // A connection that is reset before it is accepted is none.
+        while let Some(accepted) = life.listening.run_until_cancelled(listener.accept()).await {
+            if let Ok((stream, _)) = accepted {
+                life.tasks
+                    .spawn(self.clone().converse(stream, life.listening.clone()));
+            }
+        }
+    }
+
+    async fn converse(self, stream: TcpStream, listening: CancellationToken) {
+        let ending = Ending::default();
+        let id = self.accepted.fetch_add(1, Ordering::Relaxed) + 1;
+        self.connections().insert(id, ending.clone());
+        // Without this small chunks wait for acknowledgements; a socket that refuses is closed already.
+        let _ = stream.set_nodelay(true);
+        let wire = Wire::new(stream, Arc::clone(&self.valve), ending.clone());
+        let talk = async {
+            match &self.tls {
+                None => self.serve(id, &ending, wire).await,
+                Some(tls) => {
+                    if let Ok(stream) = TlsAcceptor::from(Arc::clone(tls)).accept(wire).await {
+                        self.serve(id, &ending, stream).await;
+                    }
+                }
+            }
+        };
+        tokio::select! {
+            () = talk => {}
+            () = ending.over() => {}
+            () = listening.cancelled() => ending.reset(),
+        }
+        self.connections().remove(&id);
+    }
+
+    async fn serve(&self, id: u64, ending: &Ending, stream: impl AsyncRead + AsyncWrite + Unpin) {
+        let answer = service_fn(|request| self.core.answer(id, ending, request));
+        // An error is a caller that went away, or a fault; the caller's side tells what happened.
+        let _ = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .serve_connection(TokioIo::new(stream), answer)
+            .await;
+    }
+
+    fn connections(&self) -> MutexGuard<'_, Connections> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn bind(address: SocketAddr) -> Result<TcpListener> {
+    let socket = match address.ip() {
+        IpAddr::V4(_) => TcpSocket::new_v4(),
+        IpAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    Ok(socket.listen(BACKLOG)?)
+}
+
+/// The thread a server runs on, in the namespace it is to be seen in. Ends on drop.
+#[derive(Debug)]
+struct Thread {
+    runtime: Handle,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Thread {
+    fn start(ns: Option<NsHandle>) -> Result<Self> {
+        let (ready, started) = mpsc::sync_channel(1);
+        let (stop, stopped) = oneshot::channel::<()>();
+        let thread = thread::Builder::new()
+            .name("apiserver".to_owned())
+            .spawn(move || {
+                let entered = ns
+                    .as_ref()
+                    .map_or(Ok(()), |ns| setns(ns.file().as_fd(), CloneFlags::CLONE_NEWNET))
+                    .context("entering the server's namespace");
+                let runtime =
+                    entered.and_then(|()| Ok(RuntimeBuilder::new_current_thread().enable_all().build()?));
+                let runtime = match runtime {
+                    Ok(runtime) => runtime,
+                    Err(error) => {
+                        let _ = ready.send(Err(error));
+                        return;
+                    }
+                };
+                if ready.send(Ok(runtime.handle().clone())).is_ok() {
+                    // Ends by the sender's drop, never by a value.
+                    let _ = runtime.block_on(stopped);
+                }
+            })
+            .context("starting the server's thread")?;
+        let runtime = started
+            .recv()
+            .map_err(|_| anyhow!("the server's thread died"))
+            .flatten()?;
+        Ok(Self {
+            runtime,
+            stop: Some(stop),
+            thread: Some(thread),
+        })
+    }
+
+    /// Runs a future on the thread and waits for it, blocking also in an asynchronous test: the future needs nothing of it.
+    fn run<F>(&self, future: F) -> F::Output
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        let (done, result) = mpsc::sync_channel(1);
+        self.runtime.spawn(async move {
+            let _ = done.send(future.await);
+        });
+        result.recv().expect("the server's thread outlives the server")
+    }
+}
+
+impl Drop for Thread {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            // A panic of its was reported where it happened.
+            let _ = thread.join();
+        }
+    }
+}
