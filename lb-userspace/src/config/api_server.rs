@@ -27,6 +27,9 @@ impl FromStr for ApiServer {
                     .to_owned(),
             );
         }
+        if authority.host().is_empty() {
+            return refused("names no host");
+        }
         // The parser takes any digits for a port.
         let port = authority.as_str().strip_prefix(authority.host());
         if port.is_some_and(|port| !port.is_empty()) && authority.port_u16().is_none_or(|port| port == 0) {

@@ -485,7 +485,7 @@ fn an_api_server_is_a_scheme_a_host_and_a_port() {
     for (url, expected) in [
         ("", "is no URL"),
         ("https://", "is no URL"),
-        ("https://:6443", "is no URL"),
+        ("https://:6443", "names no host"),
         ("https://a:", "has no port"),
         ("https://a b", "is no URL"),
         ("https://a:66666", "has no port"),

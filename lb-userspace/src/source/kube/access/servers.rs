@@ -137,6 +137,12 @@ impl Servers {
         }
     }
 
+    /// The address of the server in use.
+    #[must_use]
+    pub fn in_use(&self) -> String {
+        self.servers[self.state().index].name.clone()
+    }
+
     fn next(&self, state: &mut State) {
         let before = state.index;
         state.turn += 1;
