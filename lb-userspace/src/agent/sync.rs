@@ -17,12 +17,12 @@ use super::pace::Pace;
 use super::settings;
 use crate::config::Config;
 use crate::dataplane::{Dataplane, KernelMaps, Reader};
-use crate::model::{ServiceKey, Update};
+use crate::model::{ObjectRef, ServiceKey, Update};
 use crate::node::NodeState;
 use crate::plan::{PlanConfig, ServicePlan, plan_service};
 use crate::reconcile::maps::MapError;
 use crate::reconcile::{Collected, GRACE, Reconciler, Report, ServiceError};
-use crate::source::events::EventSender;
+use crate::source::events::{EventSender, ObjectEvent, Reason};
 
 /// What everybody waits for who starts an agent: all that existed at the start is in the kernel. Not a log line: it stays what
 /// it is whatever the log level.
@@ -48,7 +48,6 @@ pub(super) struct Sync {
     ready: bool,
     pace: Pace,
     complaints: Complaints<Subject>,
-    #[expect(dead_code, reason = "nothing is told to owners of objects yet")]
     events: EventSender,
 }
 
@@ -65,6 +64,8 @@ enum Subject {
     Plan(ServiceKey),
     /// What became of a Service in the maps.
     Service(ServiceKey),
+    /// The addresses a Service has to do without.
+    Conflicts(ServiceKey),
 }
 
 impl Sync {
@@ -217,8 +218,8 @@ impl Sync {
                 )
             });
             let warnings = plan.iter().flat_map(|plan| &plan.warnings);
-            let warnings = warnings.map(|problem| format!("Service {key}: {problem}"));
-            warn(self.complaints.renew(Subject::Plan(key.clone()), warnings));
+            let notes: Vec<String> = warnings.map(ToString::to_string).collect();
+            self.tell(Subject::Plan(key.clone()), &key, Reason::PartIgnored, notes);
             changes.push((key, plan));
         }
         let now = Instant::now();
@@ -244,19 +245,37 @@ impl Sync {
                     remedy(error)
                 )),
             };
-            let conflicts = service.conflicts.iter().map(|conflict| {
-                let key = &conflict.frontend;
-                let address = key.addr.to_ip();
-                let port = lb_common::port::Port(key.port).number();
-                format!(
-                    "Service {}: {address} port {port} belongs to {} already",
-                    conflict.loser, conflict.winner
-                )
-            });
-            let lines: Vec<String> = failure.into_iter().chain(conflicts).collect();
-            warn(self.complaints.renew(Subject::Service(key.clone()), lines));
+            warn(self.complaints.renew(Subject::Service(key.clone()), failure));
+            let conflicts = service.conflicts.iter().map(ToString::to_string);
+            self.tell(
+                Subject::Conflicts(key.clone()),
+                key,
+                Reason::AddressConflict,
+                conflicts,
+            );
         }
         (report.services.len(), writes)
+    }
+
+    /// Logs what is new about a Service, and lets its owner know.
+    fn tell(
+        &mut self,
+        subject: Subject,
+        key: &ServiceKey,
+        reason: Reason,
+        notes: impl IntoIterator<Item = String>,
+    ) {
+        for note in self.complaints.renew(subject, notes) {
+            tracing::warn!("Service {key}: {note}");
+            if let Some(service) = self.cluster.service(key) {
+                self.events.send(ObjectEvent {
+                    object: ObjectRef::new("Service", &key.namespace, &key.name),
+                    uid: service.uid.clone(),
+                    reason,
+                    note,
+                });
+            }
+        }
     }
 }
 

@@ -18,7 +18,8 @@ use super::{
 /// cluster always gives the same plan).
 ///
 /// Every port exists once in each family that has a cluster IP (S6). A Service that is excluded has nothing (S45). SCTP
-/// ports have nothing either, with a warning: the datapath does not carry SCTP yet.
+/// ports have nothing either, with a warning: the datapath does not carry SCTP yet. Nor have external addresses where they are
+/// switched off.
 #[must_use]
 pub fn plan_service(
     service: &Service,
@@ -34,6 +35,7 @@ pub fn plan_service(
         return plan;
     }
     plan.warnings = unsupported_ports(service);
+    plan.warnings.extend(refused_external_ips(service, config));
     for family in IpFamily::ALL {
         let Some(addresses) = Addresses::of(service, family, config, &mut plan.warnings) else {
             continue;
@@ -66,6 +68,15 @@ fn unsupported_ports(service: &Service) -> Vec<Problem> {
             Problem::new(format!("spec.ports[{index}].protocol"), reason)
         })
         .collect()
+}
+
+fn refused_external_ips(service: &Service, config: &PlanConfig) -> Option<Problem> {
+    (!config.allow_external_ips && !service.external_ips.is_empty()).then(|| {
+        Problem::new(
+            "spec.externalIPs",
+            "ignored: allowServiceExternalIPs is false in the configuration of xvip",
+        )
+    })
 }
 
 fn plan_port(
@@ -395,5 +406,21 @@ pub(super) mod tests {
         let mut service = service();
         service.session_affinity = Some(Duration::from_secs(90));
         assert_eq!(plan(&service, &[]).ports[0].affinity_seconds, 90);
+    }
+
+    #[test]
+    fn external_addresses_that_are_switched_off_are_a_warning() {
+        let config = PlanConfig {
+            allow_external_ips: false,
+            ..PlanConfig::default()
+        };
+        let mut service = service();
+        assert_eq!(plan_service(&service, &[], &this_node(), &config).warnings, []);
+        service.external_ips = vec!["192.0.2.10".parse().unwrap()];
+        let warnings = plan_service(&service, &[], &this_node(), &config).warnings;
+        assert_eq!(warnings.len(), 1);
+        assert_eq!(warnings[0].field, "spec.externalIPs");
+        let allowed = PlanConfig::default();
+        assert_eq!(plan_service(&service, &[], &this_node(), &allowed).warnings, []);
     }
 }

@@ -3,9 +3,11 @@
 //! Owns: the claims of all plans and their order. Must not know: the maps.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::time::SystemTime;
 
 use lb_common::frontend::FrontendKey;
+use lb_common::port::Port;
 
 use crate::model::ServiceKey;
 use crate::plan::{RecordRole, ServicePlan, ServicePortKey};
@@ -19,6 +21,19 @@ pub struct AddressConflict {
     pub loser: ServicePortKey,
     /// The service port that has the better claim.
     pub winner: ServicePortKey,
+}
+
+impl fmt::Display for AddressConflict {
+    /// What the loser's owner should know.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let address = self.frontend.addr.to_ip();
+        let port = Port(self.frontend.port).number();
+        write!(
+            f,
+            "{address} port {port} belongs to Service {} already",
+            self.winner
+        )
+    }
 }
 
 /// A claim; the smallest wins. Cluster IPs are never displaced; then the older Service wins, one that does not say when it

@@ -276,6 +276,10 @@ fn the_older_service_has_the_address_and_the_younger_gets_it_when_it_goes() {
     assert_eq!(conflicts.len(), 1);
     assert_eq!(conflicts[0].frontend, frontend("192.0.2.1", 80));
     assert_eq!(conflicts[0].winner.service, old.key());
+    assert_eq!(
+        conflicts[0].to_string(),
+        "192.0.2.1 port 80 belongs to Service default/b-old (80 TCP, IPv4) already"
+    );
     assert!(report.services[&old.key()].conflicts.is_empty());
 
     let report = rig.remove(&old);
