@@ -49,6 +49,42 @@ pub fn binary() -> Result<PathBuf> {
     })
 }
 
+/// Where an agent gets its objects from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// `dir:PATH`
+    Directory(PathBuf),
+    /// The Kubernetes API.
+    Kube {
+        /// The way to it.
+        kubeconfig: PathBuf,
+    },
+}
+
+impl From<&Path> for Source {
+    fn from(path: &Path) -> Self {
+        Self::Directory(path.to_owned())
+    }
+}
+
+impl Source {
+    fn arguments(self) -> Vec<OsString> {
+        match self {
+            Self::Directory(path) => {
+                let mut source = OsString::from("dir:");
+                source.push(path);
+                vec!["--source".into(), source]
+            }
+            Self::Kube { kubeconfig } => vec![
+                "--source".into(),
+                "kube".into(),
+                "--kubeconfig".into(),
+                kubeconfig.into(),
+            ],
+        }
+    }
+}
+
 /// A node's `xvip`: killed on drop, and all it pinned is gone then.
 #[derive(Debug)]
 pub struct Agent {
@@ -64,12 +100,12 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// Starts `xvip agent --source dir:SOURCE --bpffs PATH ARGUMENTS…` in a namespace. Does not wait: see
+    /// Starts `xvip agent --source SOURCE --bpffs PATH ARGUMENTS…` in a namespace. Does not wait: see
     /// [`Agent::wait_ready`].
     ///
     /// # Errors
     /// When the binary is not built or cannot be started.
-    pub fn start(ns: &NsHandle, source: &Path, arguments: &[&str]) -> Result<Self> {
+    pub fn start(ns: &NsHandle, source: impl Into<Source>, arguments: &[&str]) -> Result<Self> {
         Self::start_binary(&binary()?, ns, source, arguments)
     }
 
@@ -77,12 +113,16 @@ impl Agent {
     ///
     /// # Errors
     /// When it cannot be started.
-    pub fn start_binary(binary: &Path, ns: &NsHandle, source: &Path, arguments: &[&str]) -> Result<Self> {
+    pub fn start_binary(
+        binary: &Path,
+        ns: &NsHandle,
+        source: impl Into<Source>,
+        arguments: &[&str],
+    ) -> Result<Self> {
         let scratch = Scratch::new("agent")?;
         let bpffs = scratch.mount_bpffs("bpf")?;
-        let mut source_argument = OsString::from("dir:");
-        source_argument.push(source);
-        let mut all: Vec<OsString> = vec!["agent".into(), "--source".into(), source_argument];
+        let mut all: Vec<OsString> = vec!["agent".into()];
+        all.extend(source.into().arguments());
         all.extend(["--bpffs".into(), bpffs.clone().into()]);
         all.extend(arguments.iter().map(OsString::from));
         let mut agent = Self {
@@ -102,7 +142,7 @@ impl Agent {
     ///
     /// # Errors
     /// As [`Agent::start`] and [`Agent::wait_ready`].
-    pub fn start_ready(ns: &NsHandle, source: &Path, arguments: &[&str]) -> Result<Self> {
+    pub fn start_ready(ns: &NsHandle, source: impl Into<Source>, arguments: &[&str]) -> Result<Self> {
         let mut agent = Self::start(ns, source, arguments)?;
         agent.wait_ready()?;
         Ok(agent)

@@ -73,6 +73,12 @@ impl Wire {
         &self.ns
     }
 
+    /// Its address, the gateway of everybody on it.
+    #[must_use]
+    pub fn address(&self, v6: bool) -> IpAddr {
+        wire_addresses(self.number, 1)[usize::from(v6)].addr()
+    }
+
     /// Connects `ns` by a device `eth<number>` with the addresses of host `host`.
     fn connect(&self, ns: &NsHandle, label: &str, host: u8, uplink: Uplink) -> Result<(Link, Link)> {
         let (port, own) = veth((&self.ns, label), (ns, &format!("eth{}", self.number)))?;

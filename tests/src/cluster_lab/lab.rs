@@ -2,25 +2,27 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
-use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 
+use super::objects::{CLUSTER_IPS, Objects};
 use super::service::{Endpoint, Service, TARGET_PORT};
 use crate::agent::Agent;
+use crate::apiserver::ApiServer;
 use crate::client::Caller;
 use crate::host::Uplink;
 use crate::pod::{Pod, PodNet};
 use crate::poll;
-use crate::scratch::Scratch;
 use crate::server::{Protocol, Server};
 use crate::topology::Topology;
 
-/// How long an agent may take to bring about a change of the directory.
+/// How long an agent may take to bring about a change of the objects.
 const APPLIED: Duration = Duration::from_secs(10);
+/// Where the API server listens.
+const API_PORT: u16 = 6443;
 /// What every pod's server listens on.
 const SERVED: [(Protocol, u16); 2] = [(Protocol::Tcp, TARGET_PORT), (Protocol::Udp, TARGET_PORT)];
 
@@ -35,6 +37,17 @@ pub struct Shape {
     pub uplink: Uplink,
     /// The agents' `--xdp-mode`.
     pub xdp: &'static str,
+    /// Where the agents get the cluster's objects from.
+    pub source: ObjectSource,
+}
+
+/// Where agents get objects from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ObjectSource {
+    /// A directory all of them read.
+    Directory,
+    /// An API server on the wire, the double of [`apiserver`](crate::apiserver), over TLS.
+    Kube,
 }
 
 impl Shape {
@@ -44,6 +57,7 @@ impl Shape {
         pods: PodNet::Routed,
         uplink: Uplink::WholeFrames,
         xdp: "native",
+        source: ObjectSource::Directory,
     };
     /// The same with bridged pods.
     pub const NATIVE_BRIDGED: Self = Self {
@@ -56,28 +70,38 @@ impl Shape {
         pods: PodNet::Bridge,
         uplink: Uplink::Unfinished,
         xdp: "auto",
+        source: ObjectSource::Directory,
     };
     /// The same with routed pods.
     pub const AUTO_ROUTED: Self = Self {
         pods: PodNet::Routed,
         ..Self::AUTO
     };
+
+    /// The same with an API server.
+    #[must_use]
+    pub const fn on_kube(self) -> Self {
+        Self {
+            source: ObjectSource::Kube,
+            ..self
+        }
+    }
 }
 
 /// A cluster; gone on drop.
 #[derive(Debug)]
 pub struct ClusterLab {
-    // Dropped in this order: agents, those who talk, the lab, the files.
+    // Dropped in this order: agents, those who talk, the API server and the files, the lab.
     agents: Vec<Agent>,
     servers: Vec<Option<Server>>,
     pods: Vec<Pod>,
+    objects: Objects,
     topology: Topology,
-    scratch: Scratch,
     shape: Shape,
 }
 
 impl ClusterLab {
-    /// Nodes without pods and agents, and their Node objects in the directory.
+    /// Nodes without pods and agents, and their Node objects.
     ///
     /// # Errors
     /// When not root, or when the kernel refuses.
@@ -87,18 +111,21 @@ impl ClusterLab {
             .pods(shape.pods)
             .uplink(shape.uplink)
             .build()?;
-        let scratch = Scratch::new("cluster")?;
+        let objects = match shape.source {
+            ObjectSource::Directory => Objects::in_directory()?,
+            ObjectSource::Kube => {
+                let wire = topology.wire(0);
+                Objects::in_api(wire.ns(), (wire.address(false), API_PORT).into())?
+            }
+        };
         let lab = Self {
             agents: Vec::new(),
             servers: Vec::new(),
             pods: Vec::new(),
+            objects,
             topology,
-            scratch,
             shape,
         };
-        for path in [lab.source(), lab.state()] {
-            fs::create_dir(&path).with_context(|| format!("making {}", path.display()))?;
-        }
         lab.write_nodes()?;
         Ok(lab)
     }
@@ -168,6 +195,7 @@ impl ClusterLab {
         let state = state
             .to_str()
             .context("the scratch directory's path is no text")?;
+        let ranges = CLUSTER_IPS.join(",");
         for node in self.topology.nodes() {
             let name = node.name();
             let fixed = [
@@ -178,9 +206,9 @@ impl ClusterLab {
                 "--state-dir",
                 state,
                 "--service-cluster-ip-range",
-                "10.96.0.0/16,fd00:96::/108",
+                &ranges,
             ];
-            let agent = Agent::start(node.ns(), &self.source(), &[&fixed, arguments].concat())?;
+            let agent = Agent::start(node.ns(), self.objects.source(), &[&fixed, arguments].concat())?;
             self.agents.push(agent);
         }
         self.agents.iter_mut().try_for_each(Agent::wait_ready)
@@ -209,7 +237,7 @@ impl ClusterLab {
     /// When the files cannot be written.
     pub fn write(&self, service: &Service, endpoints: &[Endpoint]) -> Result<()> {
         let text = format!("{}{}", service.manifest(), service.slices(endpoints));
-        self.replace(&format!("service-{}.yaml", service.name()), &text)
+        self.objects.write(&file_of(service), &text)
     }
 
     /// Writes a Service and its endpoints, and waits until every agent gives new connections these: ready ones, that is.
@@ -249,8 +277,7 @@ impl ClusterLab {
     /// # Errors
     /// When the file cannot be removed.
     pub fn remove(&self, service: &Service) -> Result<()> {
-        let path = self.source().join(format!("service-{}.yaml", service.name()));
-        fs::remove_file(&path).with_context(|| format!("removing {}", path.display()))
+        self.objects.remove(&file_of(service))
     }
 
     /// The packets a node's datapath has counted for a reason.
@@ -265,10 +292,13 @@ impl ClusterLab {
             .with_context(|| format!("no reason {reason} in {rows}"))
     }
 
-    /// The directory the agents read.
+    /// The API server.
+    ///
+    /// # Panics
+    /// When the shape has none.
     #[must_use]
-    pub fn source(&self) -> PathBuf {
-        self.scratch.path().join("manifests")
+    pub fn api(&self) -> &ApiServer {
+        self.objects.api().expect("a shape with ObjectSource::Kube")
     }
 
     /// What somebody needs who wonders why a test failed: what the agents said and the datapaths counted.
@@ -292,7 +322,7 @@ impl ClusterLab {
     /// The directory the agents remember in.
     #[must_use]
     pub fn state(&self) -> PathBuf {
-        self.scratch.path().join("state")
+        self.objects.state()
     }
 
     fn write_nodes(&self) -> Result<()> {
@@ -306,17 +336,13 @@ impl ClusterLab {
                  - {{type: InternalIP, address: \"{v4}\"}}\n  - {{type: InternalIP, address: \"{v6}\"}}"
             );
         }
-        self.replace("nodes.yaml", &text)
+        self.objects.write("nodes.yaml", &text)
     }
+}
 
-    /// Puts a file in place whole: written aside, then renamed.
-    fn replace(&self, name: &str, text: &str) -> Result<()> {
-        let aside = self.scratch.path().join("written-aside");
-        let path = self.source().join(name);
-        fs::write(&aside, text)
-            .and_then(|()| fs::rename(&aside, &path))
-            .with_context(|| format!("writing {}", path.display()))
-    }
+/// The file of a Service's manifests.
+fn file_of(service: &Service) -> String {
+    format!("service-{}.yaml", service.name())
 }
 
 /// The endpoints that new connections to a Service's ClusterIP get, of both families.

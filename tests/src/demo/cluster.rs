@@ -140,7 +140,7 @@ impl Cluster {
             let name = node.name();
             let agent = Agent::start(
                 node.ns(),
-                &self.directory.source(),
+                self.directory.source().as_path(),
                 &[
                     "--hostname-override",
                     &name,

@@ -5,7 +5,6 @@ use std::time::Duration;
 use lab::agent::Agent;
 use lab::cluster_lab::{ClusterLab, Service, Shape};
 use lab::host::Uplink;
-use lab::pod::PodNet;
 use lab::poll;
 
 use crate::on_both_shapes;
@@ -55,9 +54,8 @@ fn uplinks_get_xdp_where_frames_come_whole(shape: Shape) {
 fn native_xdp_on_a_veth_that_leaves_checksums_unfinished_is_warned_about() {
     let shape = Shape {
         nodes: 1,
-        pods: PodNet::Routed,
         uplink: Uplink::Unfinished,
-        xdp: "native",
+        ..Shape::NATIVE
     };
     let mut lab = ClusterLab::build(shape).unwrap();
     lab.start_agents(&[]).unwrap();

@@ -87,7 +87,8 @@ pub enum DirError {
 pub struct Source {
     /// Batches of changes; the first one ends with [`Update::InitialListsDone`].
     pub updates: mpsc::Receiver<Vec<Update>>,
-    /// The verdict on every object of the directory as it is now; what is new in it is logged too.
+    /// The verdict on every object of the directory as it is now, told after the updates that follow from it; what is new in it
+    /// is logged too.
     pub report: latest::Receiver<Report>,
 }
 
@@ -144,10 +145,10 @@ async fn follow(
         let Ok((back, change)) = step.await else { return };
         session = back;
         if let Some((batch, verdicts)) = change {
-            report.send_replace(verdicts);
             if !batch.is_empty() && updates.send(batch).await.is_err() {
                 return;
             }
+            report.send_replace(verdicts);
         }
         watch
             .changed(if session.is_settling() { SETTLE } else { RESCAN })

@@ -49,7 +49,6 @@ mod tests {
     use super::super::catalog::Catalog;
     use super::super::decode;
     use super::super::ranges::Ranges;
-    use super::*;
     use crate::model::Update;
     use crate::model::parse::{self, Parsed};
 
