@@ -6,15 +6,39 @@
 //! Must not know: the planner, maps, devices.
 
 mod access;
+mod decode;
 mod events;
+mod failure;
+mod gate;
+mod items;
+mod known;
+mod lines;
+mod pace;
+mod position;
+mod resource;
+mod trouble;
+mod watch;
+mod wire;
+
+use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 pub use access::{Access, AccessError, ServerId, Servers};
 
+use self::resource::Resource;
+use self::watch::Watch;
 use crate::model::Update;
 use crate::source::events::EventSender;
+
+/// The watches begin within this time.
+const START: Duration = Duration::from_secs(1);
+/// Deliveries of the watches that may wait to be joined.
+const DELIVERIES: usize = 16;
+/// Batches that may wait for the agent before the source waits too.
+const BATCHES: usize = 16;
 
 /// What to watch, and how to get there.
 #[derive(Clone, Debug)]
@@ -41,9 +65,33 @@ pub struct Source {
 /// The configuration or the credentials cannot be used.
 pub fn spawn(config: Config, cancel: CancellationToken) -> Result<Source, AccessError> {
     let servers = Servers::connect(&config.access)?;
+    // Nodes that come up together should not ask together.
+    let start = START.mul_f64(rand::random());
+    Ok(watch(servers, config.node_name, start, cancel))
+}
+
+/// [`spawn`] over servers that are given, after a pause.
+#[must_use]
+pub fn watch(servers: Servers, node_name: String, start: Duration, cancel: CancellationToken) -> Source {
     let (events, queue) = EventSender::channel();
-    let publish = events::publish(queue, servers.clone(), config.node_name.clone());
+    let publish = events::publish(queue, servers.clone(), node_name.clone());
     tokio::spawn(cancel.clone().run_until_cancelled_owned(publish));
-    let _ = (servers, cancel, events);
-    todo!("the watches")
+    let (deliveries, delivered) = mpsc::channel(DELIVERIES);
+    let (batches, updates) = mpsc::channel(BATCHES);
+    let resources = [
+        Resource::services(),
+        Resource::endpoint_slices(),
+        Resource::node(&node_name),
+    ];
+    for resource in resources {
+        let watch = Watch::new(resource, servers.clone(), events.clone(), deliveries.clone());
+        let work = async move {
+            sleep(start).await;
+            watch.run().await;
+        };
+        tokio::spawn(cancel.clone().run_until_cancelled_owned(work));
+    }
+    let join = gate::join(delivered, batches, node_name);
+    tokio::spawn(cancel.run_until_cancelled_owned(join));
+    Source { updates, events }
 }

@@ -1,0 +1,140 @@
+//! When the first lists are in (S11).
+//!
+//! Owns: one stream of batches from three watches, and the place of [`Update::InitialListsDone`] in it. Must not know: how the lists
+//! came.
+
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+
+use super::resource::Which;
+use crate::model::Update;
+
+/// How long the own Node is waited for, from the start.
+const NODE: Duration = Duration::from_secs(30);
+/// And at least from the time when everything else is in: an API server that was away is back for all three.
+const NODE_AFTER_LISTS: Duration = Duration::from_secs(5);
+/// Deliveries that are ready and become one batch.
+const AT_ONCE: usize = 256;
+
+/// What a watch hands over.
+#[derive(Debug)]
+pub(super) struct Delivery {
+    pub(super) from: Which,
+    pub(super) updates: Vec<Update>,
+    /// With these the first list is complete.
+    pub(super) listed: bool,
+}
+
+/// What of the initial state is in.
+#[derive(Debug)]
+pub(super) struct Gate {
+    services: bool,
+    slices: bool,
+    node: bool,
+    open: bool,
+    /// When the Node is no longer waited for.
+    deadline: Instant,
+}
+
+/// What the gate lets through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Opening {
+    Complete,
+    WithoutNode,
+}
+
+impl Gate {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            services: false,
+            slices: false,
+            node: false,
+            open: false,
+            deadline: now + NODE,
+        }
+    }
+
+    /// Takes note of what came.
+    pub(super) fn note(&mut self, delivery: &Delivery, now: Instant) {
+        let lists_were_in = self.lists_are_in();
+        match delivery.from {
+            Which::Services => self.services |= delivery.listed,
+            Which::EndpointSlices => self.slices |= delivery.listed,
+            Which::OwnNode => {
+                for update in &delivery.updates {
+                    match update {
+                        Update::NodeApplied(_) => self.node = true,
+                        Update::NodeDeleted(_) => self.node = false,
+                        _ => {}
+                    }
+                }
+            }
+        }
+        if !lists_were_in && self.lists_are_in() {
+            self.deadline = self.deadline.max(now + NODE_AFTER_LISTS);
+        }
+    }
+
+    /// Whether it opens now; it does so once.
+    pub(super) fn opens(&mut self, now: Instant) -> Option<Opening> {
+        if self.open || !self.lists_are_in() {
+            return None;
+        }
+        let opening = match self.node {
+            true => Opening::Complete,
+            false if now >= self.deadline => Opening::WithoutNode,
+            false => return None,
+        };
+        self.open = true;
+        Some(opening)
+    }
+
+    /// When to look again though nothing came.
+    fn alarm(&self) -> Option<Instant> {
+        (!self.open && self.lists_are_in()).then_some(self.deadline)
+    }
+
+    fn lists_are_in(&self) -> bool {
+        self.services && self.slices
+    }
+}
+
+/// Joins what the watches deliver, until they or their listener are gone.
+pub(super) async fn join(
+    mut deliveries: mpsc::Receiver<Delivery>,
+    batches: mpsc::Sender<Vec<Update>>,
+    node_name: String,
+) {
+    let mut gate = Gate::new(Instant::now());
+    let mut ready = Vec::new();
+    loop {
+        let alarm = gate.alarm();
+        let count = tokio::select! {
+            count = deliveries.recv_many(&mut ready, AT_ONCE) => count,
+            () = sleep_until(alarm.unwrap_or_else(Instant::now)), if alarm.is_some() => 0,
+            () = batches.closed() => return,
+        };
+        if count == 0 && alarm.is_none_or(|alarm| alarm > Instant::now()) {
+            return;
+        }
+        let mut batch = Vec::new();
+        for delivery in ready.drain(..) {
+            gate.note(&delivery, Instant::now());
+            batch.extend(delivery.updates);
+        }
+        if let Some(opening) = gate.opens(Instant::now()) {
+            if opening == Opening::WithoutNode {
+                tracing::warn!(
+                    "there is no Node {node_name:?}: Services are served without its zone and addresses until it appears; when \
+                     this node is registered under another name, give it with --hostname-override"
+                );
+            }
+            batch.push(Update::InitialListsDone);
+        }
+        if !batch.is_empty() && batches.send(batch).await.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,333 @@
+//! One watch: lists a resource, follows it, lists it again when it has to; for months.
+//!
+//! Owns: the order of request, answer, consequence, wait. The decisions are made elsewhere: what to ask for by
+//! [`position`](super::position), what follows from an answer by [`known`](super::known), how long to wait by
+//! [`pace`](super::pace). Must not know: what the objects mean.
+
+use std::time::Duration;
+
+use futures::{FutureExt, StreamExt};
+use kube::Client;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::access::{ServerId, Servers};
+use super::decode::{self, Event};
+use super::failure::{Failure, Refusal, Setback};
+use super::gate::Delivery;
+use super::items::Items;
+use super::known::{Consequences, Known, Listing};
+use super::lines::Lines;
+use super::pace::Pace;
+use super::position::{Ask, Older, Position};
+use super::resource::Resource;
+use super::trouble::Troubles;
+use super::wire;
+use crate::model::Update;
+use crate::source::events::{EventSender, Reason};
+
+/// How long a stream is asked to last, so that the streams of many nodes do not end together.
+const SECONDS: std::ops::RangeInclusive<u32> = 200..=290;
+/// A stream that has not ended so long after it should have is dead.
+const GRACE: Duration = Duration::from_secs(30);
+/// A list that says nothing for so long will not be completed.
+const SILENCE: Duration = Duration::from_secs(20);
+/// How long a list may take.
+const LIST: Duration = Duration::from_secs(300);
+/// Watches begin no faster than this, whatever ends them.
+const SHORTEST: Duration = Duration::from_secs(1);
+/// A server sends a bookmark each minute. A watch that had none for so long may be one of a version that the server has not
+/// reached, and then it will be silent until it has, and miss what was before.
+const BOOKMARKS: Duration = Duration::from_secs(150);
+/// Updates of one delivery, when there are more ready.
+const BATCH: usize = 256;
+
+/// Follows one resource.
+#[derive(Debug)]
+pub(super) struct Watch {
+    servers: Servers,
+    /// The server that was asked last.
+    server: ServerId,
+    known: Known,
+    position: Position,
+    pace: Pace,
+    troubles: Troubles,
+    events: EventSender,
+    deliveries: mpsc::Sender<Delivery>,
+    /// What is to be delivered next.
+    batch: Vec<Update>,
+    /// A list was completed that was not told of.
+    listed: bool,
+}
+
+impl Watch {
+    pub(super) fn new(
+        resource: Resource,
+        servers: Servers,
+        events: EventSender,
+        deliveries: mpsc::Sender<Delivery>,
+    ) -> Self {
+        Self {
+            server: servers.current().0,
+            servers,
+            troubles: Troubles::new(&resource),
+            known: Known::new(resource),
+            position: Position::new(),
+            pace: Pace::default(),
+            events,
+            deliveries,
+            batch: Vec::new(),
+            listed: false,
+        }
+    }
+
+    /// Ends when nobody takes what is delivered.
+    pub(super) async fn run(mut self) {
+        let deliveries = self.deliveries.clone();
+        tokio::select! {
+            () = deliveries.closed() => {}
+            () = self.follow() => {}
+        }
+    }
+
+    async fn follow(&mut self) {
+        loop {
+            let (server, client) = self.servers.current();
+            self.server = server;
+            let ask = self.position.ask();
+            let end = match &ask {
+                Ask::Stream { .. } | Ask::Watch { .. } => self.stream(&client, &ask).await,
+                Ask::Cache { .. } | Ask::Quorum { .. } => self.list(&client, &ask).await,
+            };
+            self.deliver().await;
+            let wait = match end {
+                Ok(wait) => wait,
+                Err(failure) => self.set_back(&ask, &failure),
+            };
+            sleep(wait).await;
+        }
+    }
+
+    /// A watch, with everything there is before it or without. Returns how long to wait before the next request.
+    async fn stream(&mut self, client: &Client, ask: &Ask) -> Result<Duration, Failure> {
+        let mut listing = matches!(ask, Ask::Stream { .. }).then(Listing::default);
+        let seconds = rand::random_range(SECONDS);
+        let request = wire::request(self.known.resource(), ask, seconds, None);
+        let mut lines = Lines::new(wire::send(client, request).await?);
+        let began = Instant::now();
+        let end = began + Duration::from_secs(seconds.into()) + GRACE;
+        let mut news = false;
+        loop {
+            let line = match lines.next().now_or_never() {
+                Some(line) if self.batch.len() < BATCH => line,
+                waiting => {
+                    self.deliver().await;
+                    let silence = Instant::now() + SILENCE;
+                    let patience = if listing.is_some() { end.min(silence) } else { end };
+                    match waiting {
+                        Some(line) => line,
+                        None => timeout_at(patience, lines.next())
+                            .await
+                            .unwrap_or_else(|_| Err(Failure::Connection("nothing more came".to_owned()))),
+                    }
+                }
+            };
+            let line = match (line, &listing) {
+                (Ok(Some(line)), _) => line,
+                (Ok(None), Some(_)) => return Err(Failure::Incomplete("it ended".to_owned())),
+                (Ok(None), None) => return self.ended(news, began.elapsed()),
+                (Err(Failure::Connection(words)), Some(_)) => return Err(Failure::Incomplete(words)),
+                (Err(failure), _) => return Err(failure),
+            };
+            let event = decode::event(&line).map_err(|error| garbage(&error, &line))?;
+            if let Some(collected) = &mut listing {
+                match event {
+                    Event::Bookmark {
+                        version,
+                        initial_events_end: true,
+                    } => {
+                        let complete = listing.take().unwrap_or_default();
+                        if let Some(wait) = self.complete(complete, version)? {
+                            return Ok(wait);
+                        }
+                    }
+                    Event::Bookmark { .. } => {}
+                    Event::Applied(identity) => {
+                        self.known
+                            .collect(collected, identity, |resource| resource.read_event(&line));
+                    }
+                    Event::Deleted(identity) => self.known.uncollect(collected, &identity),
+                    Event::Error(status) => return Err(Failure::Refusal(Refusal::of_status(&status))),
+                }
+            } else {
+                self.happened(event, &line)?;
+            }
+            news = true;
+        }
+    }
+
+    /// A list, in one piece or in pages. Returns how long to wait before the next request.
+    async fn list(&mut self, client: &Client, ask: &Ask) -> Result<Duration, Failure> {
+        let mut listing = Listing::default();
+        let mut token = None;
+        loop {
+            let request = wire::request(self.known.resource(), ask, 0, token.as_deref());
+            let mut pieces = wire::send(client, request).await?;
+            let end = Instant::now() + LIST;
+            let mut items = Items::default();
+            loop {
+                let patience = end.min(Instant::now() + SILENCE);
+                let piece = match timeout_at(patience, pieces.next()).await {
+                    Ok(Some(piece)) => piece?,
+                    Ok(None) => break,
+                    Err(_) => {
+                        return Err(Failure::Connection(
+                            "the list was not completed in time".to_owned(),
+                        ));
+                    }
+                };
+                let each = |item: &[u8]| {
+                    let identity = decode::identity(item);
+                    self.known
+                        .collect(&mut listing, identity, |resource| resource.read_item(item));
+                };
+                items
+                    .feed(&piece, each)
+                    .map_err(|error| Failure::Garbage(error.to_string()))?;
+            }
+            let skeleton = items.into_skeleton();
+            let metadata = decode::list_metadata(&skeleton).map_err(|error| match error.is_eof() {
+                true => Failure::Connection("it ended in the middle of the list".to_owned()),
+                false => garbage(&error, &skeleton),
+            })?;
+            if metadata.continue_token.is_empty() {
+                let wait = self.complete(listing, metadata.resource_version)?;
+                return Ok(wait.unwrap_or_default());
+            }
+            token = Some(metadata.continue_token);
+        }
+    }
+
+    /// A list has come to its end. Returns how long to wait when it has to be asked for again.
+    fn complete(&mut self, listing: Listing, version: String) -> Result<Option<Duration>, Failure> {
+        self.position
+            .admits(&version)
+            .map_err(|older| Failure::Outdated(words(&older)))?;
+        let consequences = self.known.listed(listing);
+        self.follow_up(consequences);
+        self.listed = true;
+        self.pace.listed();
+        self.worked();
+        if !self.position.listed(version) {
+            return Ok(None);
+        }
+        tracing::warn!(
+            resource = self.known.resource().plural,
+            "the cluster's history is shorter than it was, as after a restored backup; everything is listed once more"
+        );
+        self.known.distrust();
+        self.position.list_again();
+        Ok(Some(self.pace.turned(rand::random())))
+    }
+
+    /// An event of a running watch.
+    fn happened(&mut self, event: Event, line: &[u8]) -> Result<(), Failure> {
+        let version = match &event {
+            Event::Applied(identity) | Event::Deleted(identity) => &identity.resource_version,
+            Event::Bookmark { version, .. } => version,
+            Event::Error(status) => return Err(Failure::Refusal(Refusal::of_status(status))),
+        };
+        self.position
+            .advance(version)
+            .map_err(|older| Failure::Backwards(words(&older)))?;
+        self.pace.progress();
+        self.worked();
+        let consequences = match event {
+            Event::Applied(identity) => self.known.applied(identity, |resource| resource.read_event(line)),
+            Event::Deleted(identity) => self.known.deleted(&identity),
+            Event::Bookmark { .. } | Event::Error(_) => return Ok(()),
+        };
+        self.follow_up(consequences);
+        Ok(())
+    }
+
+    /// The server ended the watch, as it does after the time it was given, and when it goes.
+    fn ended(&mut self, news: bool, lasted: Duration) -> Result<Duration, Failure> {
+        if news {
+            return Ok(SHORTEST.saturating_sub(lasted));
+        }
+        if lasted < SHORTEST {
+            return Err(Failure::Mute);
+        }
+        if lasted < BOOKMARKS {
+            return Ok(Duration::ZERO);
+        }
+        self.position.list_again();
+        Ok(self.pace.turned(rand::random()))
+    }
+
+    /// Prepares for the next attempt. Returns how long to wait for it.
+    fn set_back(&mut self, ask: &Ask, failure: &Failure) -> Duration {
+        let setback = failure.setback();
+        self.troubles.begin(ask, self.servers.name(self.server), failure);
+        self.position.setback(setback);
+        let turns = matches!(setback, Setback::Closed | Setback::Expired);
+        if turns {
+            let resource = &self.known.resource().plural;
+            tracing::info!(resource, "{failure}; next: {}", self.position.ask());
+        }
+        if failure.is_the_servers() && !self.servers.failed(self.server) {
+            return self.pace.next_server();
+        }
+        match turns && failure.trouble().is_none() {
+            true => self.pace.turned(rand::random()),
+            false => self.pace.failed(failure.retry_after(), rand::random()),
+        }
+    }
+
+    fn worked(&mut self) {
+        self.servers.worked(self.server);
+        self.troubles.over();
+    }
+
+    fn follow_up(&mut self, consequences: Consequences) {
+        self.batch.extend(consequences.updates);
+        for remark in consequences.remarks {
+            let (object, note) = (&remark.event.object, &remark.event.note);
+            match (remark.event.reason, remark.kept) {
+                (Reason::Refused, true) => {
+                    tracing::warn!("{object}: refused: {note} (the last good version stays in force)");
+                }
+                (Reason::Refused, false) => tracing::warn!("{object}: refused: {note}"),
+                _ => tracing::warn!("{object}: warning: {note}"),
+            }
+            // Without a name there is nobody to tell.
+            if !object.name.is_empty() {
+                self.events.send(remark.event);
+            }
+        }
+    }
+
+    async fn deliver(&mut self) {
+        let listed = std::mem::take(&mut self.listed);
+        if self.batch.is_empty() && !listed {
+            return;
+        }
+        let delivery = Delivery {
+            from: self.known.resource().which,
+            updates: std::mem::take(&mut self.batch),
+            listed,
+        };
+        // With nobody there any more the watch is about to end.
+        let _ = self.deliveries.send(delivery).await;
+    }
+}
+
+fn garbage(error: &serde_json::Error, text: &[u8]) -> Failure {
+    let beginning: String = String::from_utf8_lossy(text).chars().take(80).collect();
+    Failure::Garbage(format!("{error} in {beginning:?}"))
+}
+
+fn words(older: &Older) -> String {
+    format!("version {} after {}", older.told, older.held)
+}
