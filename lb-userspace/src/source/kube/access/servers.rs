@@ -20,7 +20,10 @@ pub struct Servers {
 
 /// Which turn of which server a client is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ServerId(u64);
+pub struct ServerId {
+    turn: u64,
+    index: usize,
+}
 
 /// Makes a client anew, with credentials as they are now.
 type Make = Box<dyn Fn() -> Result<Client, AccessError> + Send + Sync>;
@@ -115,7 +118,14 @@ impl Servers {
     #[must_use]
     pub fn current(&self) -> (ServerId, Client) {
         let state = self.state();
-        (ServerId(state.turn), state.clients[state.index].clone())
+        let State { turn, index, .. } = *state;
+        (ServerId { turn, index }, state.clients[index].clone())
+    }
+
+    /// The address of a server, for messages.
+    #[must_use]
+    pub fn name(&self, server: ServerId) -> &str {
+        &self.servers[server.index].name
     }
 
     /// What a server is called in messages.
@@ -137,7 +147,7 @@ impl Servers {
     /// the last time this was so: then it is time to wait.
     pub fn failed(&self, server: ServerId) -> bool {
         let mut state = self.state();
-        if state.turn == server.0 {
+        if state.turn == server.turn {
             self.next(&mut state);
         }
         state.failed == self.servers.len()
@@ -146,15 +156,9 @@ impl Servers {
     /// A server did its work: if it fails later, all others are tried before it is time to wait.
     pub fn worked(&self, server: ServerId) {
         let mut state = self.state();
-        if state.turn == server.0 {
+        if state.turn == server.turn {
             state.failed = 0;
         }
-    }
-
-    /// The address of the server in use.
-    #[must_use]
-    pub fn in_use(&self) -> String {
-        self.servers[self.state().index].name.clone()
     }
 
     fn next(&self, state: &mut State) {
