@@ -128,20 +128,6 @@ impl Servers {
         &self.servers[server.index].name
     }
 
-    /// What a server is called in messages.
-    #[must_use]
-    pub fn name(&self, server: ServerId) -> &str {
-        let state = self.state();
-        // Turns go round: as many steps forward as there are turns to go back.
-        let mut turn = server.0;
-        let mut index = state.index;
-        while turn % self.servers.len() as u64 != state.turn % self.servers.len() as u64 {
-            turn += 1;
-            index = (index + self.servers.len() - 1) % self.servers.len();
-        }
-        &self.servers[index].name
-    }
-
     /// A server did not do its work: the next one is taken, with credentials read anew, unless somebody else saw it first. With
     /// one server this is the same one, over a new connection. Says whether every server has failed since one worked, or since
     /// the last time this was so: then it is time to wait.
