@@ -52,6 +52,10 @@ pub(super) struct LoadBalancerConfiguration {
     #[serde(default)]
     pub(super) map_sizes: MapSizes,
     pub(super) rejects_per_second: Number,
+    pub(super) healthz_bind_address: Text,
+    pub(super) metrics_bind_address: Text,
+    #[serde(default)]
+    pub(super) metrics: Metrics,
     pub(super) log_level: Text,
     pub(super) datapath_trace: Text,
     pub(super) state_directory: Text,
@@ -88,6 +92,22 @@ pub(super) struct MapSizes {
     pub(super) slots: Number,
     pub(super) frontends: Number,
     pub(super) affinity_entries: Number,
+}
+
+/// What metrics there are beside those that are always there.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Metrics {
+    #[serde(default)]
+    pub(super) per_service: PerService,
+}
+
+/// Service ports that are shown one by one.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct PerService {
+    pub(super) namespaces: List,
+    pub(super) top: Number,
 }
 
 /// Reads the text of `path`; the file is not opened here.

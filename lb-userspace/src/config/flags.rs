@@ -6,6 +6,7 @@ use clap::Args;
 use ipnet::IpNet;
 
 use super::api_server::ApiServer;
+use super::bind_address::BindAddress;
 use super::choice::{TraceLevel, XdpMode};
 use super::cidr;
 use super::device_pattern::DevicePattern;
@@ -89,6 +90,14 @@ pub struct AgentFlags {
     /// Directory for what the agent must remember over restarts [default: /var/lib/xvip]
     #[arg(long, value_name = "PATH")]
     pub state_dir: Option<PathBuf>,
+
+    /// Address of /healthz and /livez, 0.0.0.0 meaning every address of both families; empty = off [default: 0.0.0.0:10256]
+    #[arg(long, value_name = "IP:PORT")]
+    pub healthz_bind_address: Option<BindAddress>,
+
+    /// Address of /metrics, /proxyMode, /healthz and /configz; empty = off [default: 127.0.0.1:10249]
+    #[arg(long, value_name = "IP:PORT")]
+    pub metrics_bind_address: Option<BindAddress>,
 
     /// What the kernel programs log of each packet's walk; for development, takes effect when they are loaded
     /// [default: off]

@@ -16,7 +16,7 @@ use super::file::{self, API_VERSION, KIND, LoadBalancerConfiguration};
 use super::flags::AgentFlags;
 use super::map_sizes::MapSizes;
 use super::node_port_addresses::NodePortAddresses;
-use super::{ClientConnection, Config, cidr, duration};
+use super::{ClientConnection, Config, PerServiceMetrics, cidr, duration};
 use crate::model::Problem;
 
 /// A merged configuration, not yet validated, and where its settings come from.
@@ -171,6 +171,14 @@ fn settings(layers: &mut Layers, raw: LoadBalancerConfiguration, flags: &AgentFl
         raw.rejects_per_second,
         &mut config.rejects_per_second,
     );
+    servers(
+        layers,
+        raw.healthz_bind_address,
+        raw.metrics_bind_address,
+        flags,
+        &mut config,
+    );
+    per_service_metrics(layers, raw.metrics.per_service, &mut config.per_service_metrics);
     layers.one("logLevel", raw.log_level, &mut config.log_level);
     layers.one("datapathTrace", raw.datapath_trace, &mut config.datapath_trace);
     layers.flag(
@@ -217,6 +225,39 @@ fn client_connection(
         &flags.api_servers,
         &mut connection.api_servers,
     );
+}
+
+fn servers(
+    layers: &mut Layers,
+    healthz: Option<Spanned<String>>,
+    metrics: Option<Spanned<String>>,
+    flags: &AgentFlags,
+    config: &mut Config,
+) {
+    layers.one("healthzBindAddress", healthz, &mut config.healthz_bind_address);
+    layers.flag(
+        "healthzBindAddress",
+        "--healthz-bind-address",
+        flags.healthz_bind_address,
+        &mut config.healthz_bind_address,
+    );
+    layers.one("metricsBindAddress", metrics, &mut config.metrics_bind_address);
+    layers.flag(
+        "metricsBindAddress",
+        "--metrics-bind-address",
+        flags.metrics_bind_address,
+        &mut config.metrics_bind_address,
+    );
+}
+
+fn per_service_metrics(layers: &mut Layers, raw: file::PerService, wanted: &mut PerServiceMetrics) {
+    layers.list(
+        "metrics.perService.namespaces",
+        raw.namespaces,
+        &mut wanted.namespaces,
+        |name| Ok(name.to_owned()),
+    );
+    layers.plain("metrics.perService.top", raw.top, &mut wanted.top);
 }
 
 fn timeouts(layers: &mut Layers, raw: file::Conntrack, timeouts: &mut Timeouts) {

@@ -7,6 +7,7 @@
 //! Must not know: devices, maps, Services; what a setting does is its user's matter.
 
 mod api_server;
+mod bind_address;
 mod choice;
 mod cidr;
 mod client_connection;
@@ -18,7 +19,9 @@ mod flags;
 mod map_sizes;
 mod merge;
 mod node_port_addresses;
+mod per_service_metrics;
 mod port_range;
+mod show;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -26,13 +29,14 @@ mod validate;
 
 use std::fs;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use lb_common::lifetime::Timeouts;
 
 pub use api_server::ApiServer;
+pub use bind_address::BindAddress;
 pub use choice::{LogLevel, SourceAddress, TraceLevel, XdpMode};
 pub use client_connection::ClientConnection;
 pub use device_pattern::DevicePattern;
@@ -41,6 +45,7 @@ pub use file::{API_VERSION, KIND};
 pub use flags::AgentFlags;
 pub use map_sizes::MapSizes;
 pub use node_port_addresses::{NodePortAddress, NodePortAddresses};
+pub use per_service_metrics::PerServiceMetrics;
 pub use port_range::PortRange;
 pub use source::Source;
 pub use validate::validate;
@@ -94,6 +99,12 @@ pub struct Config {
     pub map_sizes: MapSizes,
     /// `rejectsPerSecond`: RSTs and ICMP errors a second and CPU
     pub rejects_per_second: u32,
+    /// `healthzBindAddress`: `/healthz` and `/livez`
+    pub healthz_bind_address: BindAddress,
+    /// `metricsBindAddress`: `/metrics`, `/proxyMode`, `/healthz`, `/configz`
+    pub metrics_bind_address: BindAddress,
+    /// `metrics.perService`
+    pub per_service_metrics: PerServiceMetrics,
     /// `logLevel`
     pub log_level: LogLevel,
     /// `datapathTrace`
@@ -130,6 +141,10 @@ impl Config {
             timeouts: Timeouts::SECONDS,
             map_sizes: MapSizes::for_memory(bytes),
             rejects_per_second: 1000,
+            // kube-proxy's.
+            healthz_bind_address: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 10_256).into(),
+            metrics_bind_address: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 10_249).into(),
+            per_service_metrics: PerServiceMetrics::default(),
             log_level: LogLevel::default(),
             datapath_trace: TraceLevel::default(),
             state_directory: PathBuf::from(DEFAULT_STATE_DIRECTORY),

@@ -67,6 +67,12 @@ mapSizes:
   frontends: 40
   affinityEntries: 50
 rejectsPerSecond: 7
+healthzBindAddress: "[::1]:10256"
+metricsBindAddress: ""
+metrics:
+  perService:
+    namespaces: [shop, pay]
+    top: 12
 logLevel: debug
 datapathTrace: info
 stateDirectory: /srv/state
@@ -116,11 +122,22 @@ stateDirectory: /srv/state
             affinity_entries: 50,
         },
         rejects_per_second: 7,
+        healthz_bind_address: "[::1]:10256".parse().unwrap(),
+        metrics_bind_address: "".parse().unwrap(),
+        per_service_metrics: PerServiceMetrics {
+            namespaces: vec!["shop".to_owned(), "pay".to_owned()],
+            top: 12,
+        },
         log_level: LogLevel::Debug,
         datapath_trace: TraceLevel::Info,
         state_directory: PathBuf::from("/srv/state"),
     };
     assert_eq!(config, expected);
+    assert_eq!(
+        load_text(&config.to_json().to_string(), &[]),
+        Ok(expected),
+        "/configz says all of it"
+    );
 }
 
 #[test]
@@ -154,6 +171,8 @@ nodePortAddresses: [primary]
 serviceClusterIPRange: [10.2.0.0/16]
 serviceNodePortRange: 1000-2000
 lbIPRange: [10.3.0.0/16]
+healthzBindAddress: 127.0.0.1:1
+metricsBindAddress: 127.0.0.1:2
 datapathTrace: off
 stateDirectory: /one
 ";
@@ -171,6 +190,8 @@ stateDirectory: /one
         "--service-cluster-ip-range=10.12.0.0/16",
         "--service-node-port-range=3000-4000",
         "--lb-ip-range=10.13.0.0/16",
+        "--healthz-bind-address=",
+        "--metrics-bind-address=0.0.0.0:9",
         "--datapath-trace=debug",
         "--state-dir=/two",
     ];
@@ -188,6 +209,8 @@ stateDirectory: /one
     assert_eq!(with_file.cluster_cidrs.len(), 2);
     assert_eq!(with_file.service_node_port_range.first(), 3000);
     assert_eq!(with_file.state_directory, Path::new("/two"));
+    assert_eq!(with_file.healthz_bind_address.address(), None);
+    assert_eq!(with_file.metrics_bind_address.to_string(), "0.0.0.0:9");
 }
 
 /// Body of the file, flags, and what each line of the refusal must contain.
@@ -370,6 +393,30 @@ fn what_is_wrong_is_refused_with_its_place() {
             &["--state-dir: stateDirectory: \"relative\" is no absolute path"],
         ),
         (
+            "healthzBindAddress: '10256'",
+            &[],
+            &["lb.yaml:3:21: healthzBindAddress: \"10256\" is no address to listen at: IP:PORT is wanted"],
+        ),
+        (
+            "healthzBindAddress: 127.0.0.1:10249",
+            &[],
+            &[
+                "default: metricsBindAddress: 127.0.0.1:10249 and healthzBindAddress 127.0.0.1:10249 are the same port",
+            ],
+        ),
+        (
+            "",
+            &["--metrics-bind-address=127.0.0.1:10256"],
+            &[
+                "--metrics-bind-address: metricsBindAddress: 127.0.0.1:10256 and healthzBindAddress 0.0.0.0:10256",
+            ],
+        ),
+        (
+            "metrics: {perService: {top: 1001}}",
+            &[],
+            &["lb.yaml:3:29: metrics.perService.top: 1001 is more than 1000"],
+        ),
+        (
             "xdpMode: auto\nxdpMode: off",
             &[],
             &["lb.yaml:4:1: xdpMode: given twice"],
@@ -448,6 +495,8 @@ fn the_flags_are_those_of_the_manual() {
         "--service-node-port-range",
         "--lb-ip-range",
         "--state-dir",
+        "--healthz-bind-address",
+        "--metrics-bind-address",
         "--datapath-trace",
     ] {
         assert!(help.contains(&format!("{flag} <")), "{flag} is not in\n{help}");
@@ -463,6 +512,8 @@ fn flags_with_impossible_values_are_refused_by_name() {
         "--cluster-cidr=x",
         "--service-node-port-range=x",
         "--devices=[",
+        "--healthz-bind-address=10256",
+        "--metrics-bind-address=localhost:1",
     ] {
         let Err(error) = Command::try_parse_from(["agent", argument]) else {
             panic!("{argument} is taken");
@@ -537,6 +588,8 @@ fn the_reference_names_every_field() {
         ("clientConnection:\n", "  "),
         ("conntrack:\n", "  "),
         ("mapSizes:\n", "  "),
+        ("metrics:\n", "  "),
+        ("metrics:\n  perService:\n", "    "),
     ] {
         let refusal = load(&format!("{section}{prefix}nonsense: 1\n"), &[]).unwrap_err();
         let (_, fields) = refusal

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use lb_common::flow::WAYS;
 
 use super::port_range::PortRange;
-use super::{Config, cidr};
+use super::{Config, PerServiceMetrics, cidr};
 use crate::model::{IpFamily, Problem};
 
 /// The longest idle time: the packet path compares signed 32-bit jiffies, at most 1000 of them a second.
@@ -22,6 +22,7 @@ pub fn validate(config: &Config, local_ports: Option<PortRange>) -> Vec<Problem>
     check_ranges(config, &mut problems);
     check_numbers(config, &mut problems);
     check_names(config, &mut problems);
+    check_servers(config, &mut problems);
     problems
 }
 
@@ -140,4 +141,26 @@ fn check_names(config: &Config, problems: &mut Vec<Problem>) {
     };
     problems.extend(absolute("bpffs", &config.bpffs));
     problems.extend(absolute("stateDirectory", &config.state_directory));
+}
+
+fn check_servers(config: &Config, problems: &mut Vec<Problem>) {
+    let healthz = config.healthz_bind_address.address();
+    let metrics = config.metrics_bind_address.address();
+    if let (Some(healthz), Some(metrics)) = (healthz, metrics) {
+        let shared =
+            healthz.ip() == metrics.ip() || healthz.ip().is_unspecified() || metrics.ip().is_unspecified();
+        if shared && healthz.port() == metrics.port() {
+            problems.push(Problem::new(
+                "metricsBindAddress",
+                format!("{metrics} and healthzBindAddress {healthz} are the same port"),
+            ));
+        }
+    }
+    let top = config.per_service_metrics.top;
+    if top > PerServiceMetrics::MOST {
+        problems.push(Problem::new(
+            "metrics.perService.top",
+            format!("{top} is more than {}", PerServiceMetrics::MOST),
+        ));
+    }
 }

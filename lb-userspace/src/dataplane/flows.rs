@@ -7,7 +7,7 @@ use std::sync::atomic::{Ordering, fence};
 
 use bytemuck::Pod;
 use lb_common::addr::{Addr, Address};
-use lb_common::flow::{FlowEntry, FlowEntry4, FlowEntry6, TOMBSTONE};
+use lb_common::flow::{FlowEntry, FlowEntry4, FlowEntry6, TOMBSTONE, WAYS};
 use lb_common::lifetime::{Timeouts, expired};
 use lb_common::prefilter;
 
@@ -104,6 +104,21 @@ impl<E: Flow> FlowTable<E> {
         self.iter()
             .flatten()
             .filter(move |entry| !entry.expired(now, &timeouts))
+    }
+
+    /// How many entries have not outlived their timeout, by a look at no more than `sample` places. Whole buckets are looked at,
+    /// since their places fill in order, evenly spread; a busy entry counts.
+    #[must_use]
+    pub fn estimate_live(&self, sample: usize, now: u32, timeouts: &Timeouts) -> usize {
+        let stride = self.capacity().div_ceil(sample.max(WAYS));
+        let buckets = (0..self.capacity() / WAYS).step_by(stride);
+        let places = buckets.flat_map(|bucket| (0..WAYS).map(move |way| bucket * WAYS + way));
+        let alive = places.filter(|index| match self.read(*index) {
+            Some(Ok(entry)) => entry.occupied() && !entry.expired(now, timeouts),
+            Some(Err(Busy)) => true,
+            None => false,
+        });
+        alive.count() * stride
     }
 
     /// Adds to `found` what of `query` the entries name that are alive at `now`. A busy entry may name anything.
@@ -203,6 +218,23 @@ mod tests {
         let table = table(&[writing, entry(2, 2, 0)]);
         assert_eq!(table.iter().collect::<Vec<_>>(), [Err(Busy), Ok(entry(2, 2, 0))]);
         assert_eq!(table.live(0, TIMEOUTS).collect::<Vec<_>>(), [entry(2, 2, 0)]);
+    }
+
+    #[test]
+    fn live_entries_are_counted_or_estimated_from_a_part_of_the_buckets() {
+        let now = 1000;
+        let idle = entry(1, 1, now - TIMEOUTS.udp - 1);
+        let busy = FlowEntry4 {
+            seq: 1,
+            ..entry(2, 2, now)
+        };
+        // Eight buckets: the first two places of each hold flows, the third an idle one.
+        let bucket = [entry(1, 1, now), busy, idle, FlowEntry4::zeroed()];
+        let table = table(&bucket.repeat(8));
+        assert_eq!(table.estimate_live(32, now, &TIMEOUTS), 16, "the whole table");
+        assert_eq!(table.estimate_live(1 << 20, now, &TIMEOUTS), 16);
+        assert_eq!(table.estimate_live(8, now, &TIMEOUTS), 16, "two buckets of eight");
+        assert_eq!(table.estimate_live(0, now, &TIMEOUTS), 16, "one bucket at least");
     }
 
     #[test]

@@ -11,14 +11,18 @@ mod config;
 mod endpoints;
 mod frontends;
 mod lists;
+mod local_endpoints;
 mod paths;
 mod planned;
 mod service;
 mod topology;
 
 pub use config::{PlanConfig, SourceAddress, ThisNode};
+pub use local_endpoints::local_endpoints;
 pub use planned::{
     EmptyVerdict, EndpointList, EndpointState, PlannedBackend, PlannedList, PlannedRecord,
     PlannedServicePort, RecordRole, Rewrite, ServicePlan, ServicePortKey,
 };
 pub use service::plan_service;
+#[cfg(test)]
+pub(crate) use service::tests as fixtures;

@@ -182,13 +182,13 @@ impl Lists {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use std::time::Duration;
 
     use super::*;
     use crate::model::{Endpoint, ServiceKey, ServiceType, SliceKey, SlicePort, TrafficPolicy};
 
-    pub(in crate::plan) fn this_node() -> ThisNode {
+    pub(crate) fn this_node() -> ThisNode {
         ThisNode {
             name: "node-1".into(),
             zone: Some("zone-a".into()),
@@ -197,7 +197,7 @@ pub(super) mod tests {
     }
 
     /// A ready endpoint on another node.
-    pub(in crate::plan) fn ep(address: &str) -> Endpoint {
+    pub(crate) fn ep(address: &str) -> Endpoint {
         Endpoint {
             address: address.parse().unwrap(),
             ready: true,
@@ -211,7 +211,7 @@ pub(super) mod tests {
     }
 
     /// A slice of `shop/web` with the port `http` at 8080.
-    pub(in crate::plan) fn slice(name: &str, endpoints: &[Endpoint]) -> EndpointSlice {
+    pub(crate) fn slice(name: &str, endpoints: &[Endpoint]) -> EndpointSlice {
         EndpointSlice {
             key: SliceKey::new("shop", name),
             service: ServiceKey::new("shop", "web"),
@@ -227,7 +227,7 @@ pub(super) mod tests {
     }
 
     /// `shop/web` at 10.96.0.10:80.
-    pub(in crate::plan) fn service() -> Service {
+    pub(crate) fn service() -> Service {
         Service {
             key: ServiceKey::new("shop", "web"),
             uid: String::new(),
@@ -256,7 +256,8 @@ pub(super) mod tests {
         plan_service(service, &[&slice], &this_node(), &PlanConfig::default())
     }
 
-    fn here(address: &str) -> Endpoint {
+    /// [`ep`] on this node.
+    pub(crate) fn here(address: &str) -> Endpoint {
         Endpoint {
             node_name: Some("node-1".into()),
             ..ep(address)

@@ -32,6 +32,8 @@ pub enum Reason {
     PartIgnored,
     /// An address belongs to another Service (S46).
     AddressConflict,
+    /// A port of a Service's health check is taken (S40); kube-proxy's word.
+    FailedToStartServiceHealthcheck,
 }
 
 impl Reason {
@@ -42,6 +44,7 @@ impl Reason {
             Self::Refused => "Refused",
             Self::PartIgnored => "PartIgnored",
             Self::AddressConflict => "AddressConflict",
+            Self::FailedToStartServiceHealthcheck => "FailedToStartServiceHealthcheck",
         }
     }
 }
