@@ -20,8 +20,9 @@ use super::cache::Cache;
 use super::faults::{Fault, Faults};
 use super::journal::Journal;
 use super::list::list;
+use super::options::ListOptions;
 use super::refusal::Refusal;
-use super::request::{Kind, ListOptions, Request};
+use super::request::{Kind, Request};
 use super::resource::Resource;
 use super::selector::Filter;
 use super::store::Store;
@@ -80,12 +81,9 @@ impl Core {
                 body,
             }) => {
                 let mut answer = respond(status, full(body));
-                answer.headers_mut().extend(
-                    headers
-                        .into_iter()
-                        .map(|(name, value)| (Some(name), value))
-                        .collect::<Vec<_>>(),
-                );
+                for (name, value) in headers {
+                    answer.headers_mut().insert(name, value);
+                }
                 return Ok(answer);
             }
             Some(Fault::Delay(delay)) => sleep(delay).await,
@@ -182,7 +180,7 @@ impl Core {
         let source = Source {
             store: self.store.clone(),
             cache: Arc::clone(&self.cache),
-            place: self.watches.enter(resource),
+            watches: self.watches.clone(),
             ending: ending.clone(),
         };
         let watch = Watch::new(source, resource, filter, options);

@@ -5,7 +5,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode, header};
 
 use super::request::{Kind, Request};
 use super::resource::Resource;
@@ -88,13 +88,17 @@ impl Fault {
         }
     }
 
-    /// An overloaded server: 429 with `Retry-After`, in seconds, and the words of priority and fairness.
+    /// An overloaded server: 429 with `Retry-After`, in seconds, in the plain words of priority and fairness.
     #[must_use]
     pub fn too_many_requests(retry_after: u64) -> Self {
+        let plain = HeaderValue::from_static("text/plain; charset=utf-8");
         Self::Answer {
             status: StatusCode::TOO_MANY_REQUESTS,
-            headers: vec![(http::header::RETRY_AFTER, retry_after.into())],
-            body: r#"{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"Too many requests, please try again later.","reason":"TooManyRequests","details":{"retryAfterSeconds":1},"code":429}"#.to_owned(),
+            headers: vec![
+                (header::RETRY_AFTER, retry_after.into()),
+                (header::CONTENT_TYPE, plain),
+            ],
+            body: "Too many requests, please try again later.\n".to_owned(),
         }
     }
 }

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::cache::Cache;
+use super::options::{ListOptions, Match};
 use super::refusal::Refusal;
-use super::request::{ListOptions, Match};
 use super::resource::Resource;
 use super::selector::Filter;
 use super::store::{Gone, Store};

@@ -10,8 +10,9 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::object::{merge, set_version, version_of};
 use super::resource::Resource;
-use super::store::{Store, merge, set_version, version_of};
+use super::store::Store;
 
 /// The stems of the files, and the resources they are of.
 const RESOURCES: [&str; 3] = ["services", "endpointslices", "nodes"];

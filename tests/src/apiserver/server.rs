@@ -2,46 +2,27 @@
 //!
 //! Must not know: what is answered.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
-use std::thread::{self, JoinHandle};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::Ordering;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::Result;
 use hyper::body::Bytes;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use nix::sched::{CloneFlags, setns};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::runtime::{Builder as RuntimeBuilder, Handle};
-use tokio::sync::oneshot;
-use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::ServerConfig;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::netns::NsHandle;
 use crate::poll;
 
 use super::answer::Core;
 use super::faults::Faults;
+use super::front::{Front, Life};
 use super::kubeconfig::Kubeconfig;
 use super::request::Request;
 use super::resource::Resource;
 use super::store::Store;
+use super::thread::Thread;
 use super::tls::Authority;
-use super::watches::{Command, Cut};
-use super::wire::{Ending, Valve, Wire};
-
-/// Pending connections the listener holds.
-const BACKLOG: u32 = 1024;
-/// How long closing connections may take.
-const CLOSING: Duration = Duration::from_secs(2);
+use super::watches::{Command, Cut, Order};
 
 /// How to start an [`ApiServer`].
 #[derive(Debug, Default)]
@@ -104,13 +85,7 @@ impl Builder {
             .map(|authority| authority.server_config(addresses.iter().map(SocketAddr::ip)))
             .transpose()?;
         let mut server = ApiServer {
-            front: Front {
-                core: Arc::new(Core::new(self.store.unwrap_or_default())),
-                tls,
-                valve: Arc::default(),
-                connections: Arc::default(),
-                accepted: Arc::default(),
-            },
+            front: Front::new(Core::new(self.store.unwrap_or_default()), tls),
             authority: self.authority,
             addresses: Vec::new(),
             thread: Thread::start(self.ns)?,
@@ -126,7 +101,8 @@ impl Builder {
 
 /// A running API server, or one that is away for a while. Gone on drop; its [`Store`] lives on in its clones.
 ///
-/// It runs on a thread of its own, so all methods may be called from blocking and from asynchronous tests.
+/// It runs on a thread of its own, so all methods may be called from blocking and from asynchronous tests. Those that wait block
+/// the caller: where that would hold up the client under test, the test needs a runtime of several threads.
 #[derive(Debug)]
 pub struct ApiServer {
     front: Front,
@@ -160,10 +136,16 @@ impl ApiServer {
         self.addresses[0]
     }
 
+    /// All addresses it listens on.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
     /// The URL of its first address.
     #[must_use]
     pub fn url(&self) -> String {
-        let scheme = if self.front.tls.is_some() { "https" } else { "http" };
+        let scheme = if self.front.is_tls() { "https" } else { "http" };
         format!("{scheme}://{}", self.address())
     }
 
@@ -196,12 +178,7 @@ impl ApiServer {
         let Some(life) = self.life().take() else {
             return;
         };
-        self.thread.run(async move {
-            life.listening.cancel();
-            life.tasks.close();
-            // Connections end by themselves once nobody accepts new ones; see `accept`.
-            let _ = timeout(CLOSING, life.tasks.wait()).await;
-        });
+        self.thread.run(life.end());
         self.heal();
     }
 
@@ -228,8 +205,8 @@ impl ApiServer {
 
     /// Resets all connections; new ones are accepted.
     pub fn reset_connections(&self) {
-        for ending in self.connections().iter() {
-            ending.1.reset();
+        for ending in self.front.connections().values() {
+            ending.reset();
         }
     }
 
@@ -304,13 +281,13 @@ impl ApiServer {
     /// Open connections.
     #[must_use]
     pub fn open_connections(&self) -> usize {
-        self.connections().len()
+        self.front.connections().len()
     }
 
     /// Connections accepted over its life.
     #[must_use]
     pub fn accepted(&self) -> u64 {
-        self.front.accepted.load(Ordering::Relaxed)
+        self.front.accepted()
     }
 
     /// Waits, blocking, until `enough` gives a value of the requests so far.
@@ -354,22 +331,13 @@ impl ApiServer {
     }
 
     fn command(&self, resource: impl Into<Option<Resource>>, command: Command) -> usize {
-        self.front.core.watches.send(resource.into(), &command)
+        let core = &self.front.core;
+        let version = core.cache.version();
+        core.watches.send(resource.into(), &Order { command, version })
     }
 
     fn listen(&self, addresses: &[SocketAddr]) -> Result<Vec<SocketAddr>> {
-        let life = Life::default();
-        let (front, new) = (self.front.clone(), life.clone());
-        let wanted = addresses.to_vec();
-        let bound = self.thread.run(async move {
-            let mut bound = Vec::new();
-            for address in wanted {
-                let listener = bind(address).with_context(|| format!("listening on {address}"))?;
-                bound.push(listener.local_addr()?);
-                new.tasks.spawn(front.clone().accept(listener, new.clone()));
-            }
-            Ok::<_, anyhow::Error>(bound)
-        })?;
+        let (bound, life) = self.thread.run(self.front.clone().listen(addresses.to_vec()))?;
         *self.life() = Some(life);
         Ok(bound)
     }
@@ -377,162 +345,10 @@ impl ApiServer {
     fn life(&self) -> MutexGuard<'_, Option<Life>> {
         self.life.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    fn connections(&self) -> MutexGuard<'_, Connections> {
-        self.front.connections()
-    }
 }
 
 impl Drop for ApiServer {
     fn drop(&mut self) {
         self.stop();
-    }
-}
-
-type Connections = std::collections::BTreeMap<u64, Ending>;
-
-/// The time between a start and a stop.
-#[derive(Debug, Clone, Default)]
-struct Life {
-    listening: CancellationToken,
-    tasks: TaskTracker,
-}
-
-/// What accepts and serves connections.
-#[derive(Debug, Clone)]
-struct Front {
-    core: Arc<Core>,
-    tls: Option<Arc<ServerConfig>>,
-    valve: Arc<Valve>,
-    connections: Arc<Mutex<Connections>>,
-    accepted: Arc<AtomicU64>,
-}
-
-impl Front {
-    async fn accept(self, listener: TcpListener, life: Life) {
-        // A connection that is reset before it is accepted is none.
-        while let Some(accepted) = life.listening.run_until_cancelled(listener.accept()).await {
-            if let Ok((stream, _)) = accepted {
-                life.tasks
-                    .spawn(self.clone().converse(stream, life.listening.clone()));
-            }
-        }
-    }
-
-    async fn converse(self, stream: TcpStream, listening: CancellationToken) {
-        let ending = Ending::default();
-        let id = self.accepted.fetch_add(1, Ordering::Relaxed) + 1;
-        self.connections().insert(id, ending.clone());
-        // Without this small chunks wait for acknowledgements; a socket that refuses is closed already.
-        let _ = stream.set_nodelay(true);
-        let wire = Wire::new(stream, Arc::clone(&self.valve), ending.clone());
-        let talk = async {
-            match &self.tls {
-                None => self.serve(id, &ending, wire).await,
-                Some(tls) => {
-                    if let Ok(stream) = TlsAcceptor::from(Arc::clone(tls)).accept(wire).await {
-                        self.serve(id, &ending, stream).await;
-                    }
-                }
-            }
-        };
-        tokio::select! {
-            () = talk => {}
-            () = ending.over() => {}
-            () = listening.cancelled() => ending.reset(),
-        }
-        self.connections().remove(&id);
-    }
-
-    async fn serve(&self, id: u64, ending: &Ending, stream: impl AsyncRead + AsyncWrite + Unpin) {
-        let answer = service_fn(|request| self.core.answer(id, ending, request));
-        // An error is a caller that went away, or a fault; the caller's side tells what happened.
-        let _ = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .serve_connection(TokioIo::new(stream), answer)
-            .await;
-    }
-
-    fn connections(&self) -> MutexGuard<'_, Connections> {
-        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn bind(address: SocketAddr) -> Result<TcpListener> {
-    let socket = match address.ip() {
-        IpAddr::V4(_) => TcpSocket::new_v4(),
-        IpAddr::V6(_) => TcpSocket::new_v6(),
-    }?;
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    Ok(socket.listen(BACKLOG)?)
-}
-
-/// The thread a server runs on, in the namespace it is to be seen in. Ends on drop.
-#[derive(Debug)]
-struct Thread {
-    runtime: Handle,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Thread {
-    fn start(ns: Option<NsHandle>) -> Result<Self> {
-        let (ready, started) = mpsc::sync_channel(1);
-        let (stop, stopped) = oneshot::channel::<()>();
-        let thread = thread::Builder::new()
-            .name("apiserver".to_owned())
-            .spawn(move || {
-                let entered = ns
-                    .as_ref()
-                    .map_or(Ok(()), |ns| setns(ns.file().as_fd(), CloneFlags::CLONE_NEWNET))
-                    .context("entering the server's namespace");
-                let runtime =
-                    entered.and_then(|()| Ok(RuntimeBuilder::new_current_thread().enable_all().build()?));
-                let runtime = match runtime {
-                    Ok(runtime) => runtime,
-                    Err(error) => {
-                        let _ = ready.send(Err(error));
-                        return;
-                    }
-                };
-                if ready.send(Ok(runtime.handle().clone())).is_ok() {
-                    // Ends by the sender's drop, never by a value.
-                    let _ = runtime.block_on(stopped);
-                }
-            })
-            .context("starting the server's thread")?;
-        let runtime = started
-            .recv()
-            .map_err(|_| anyhow!("the server's thread died"))
-            .flatten()?;
-        Ok(Self {
-            runtime,
-            stop: Some(stop),
-            thread: Some(thread),
-        })
-    }
-
-    /// Runs a future on the thread and waits for it, blocking also in an asynchronous test: the future needs nothing of it.
-    fn run<F>(&self, future: F) -> F::Output
-    where
-        F: Future + Send + 'static,
-        F::Output: Send + 'static,
-    {
-        let (done, result) = mpsc::sync_channel(1);
-        self.runtime.spawn(async move {
-            let _ = done.send(future.await);
-        });
-        result.recv().expect("the server's thread outlives the server")
-    }
-}
-
-impl Drop for Thread {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            // A panic of its was reported where it happened.
-            let _ = thread.join();
-        }
     }
 }

@@ -3,12 +3,13 @@
 //! Owns: versions, uids, generations. Must not know: HTTP, who reads.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use k8s_openapi::jiff::Timestamp;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use tokio::sync::watch;
 
+use super::object::{assign, identity, merge, set_version, version_of};
 use super::resource::Resource;
 
 /// The objects of a cluster. Clones share them; several servers may serve one store.
@@ -31,6 +32,8 @@ struct State {
     compacted: u64,
     objects: BTreeMap<(Resource, String), Arc<Value>>,
     log: Vec<Change>,
+    /// How far the readers of the log are.
+    cursors: Vec<Weak<AtomicU64>>,
 }
 
 /// An entry of the history.
@@ -41,6 +44,14 @@ pub(super) struct Change {
     pub key: String,
     pub old: Option<Arc<Value>>,
     pub new: Option<Arc<Value>>,
+}
+
+/// A place in the history of a resource, which it keeps readable from there on.
+#[derive(Debug)]
+pub(super) struct Cursor {
+    store: Store,
+    resource: Resource,
+    version: Arc<AtomicU64>,
 }
 
 /// Why there is no snapshot or no history.
@@ -176,6 +187,7 @@ impl Store {
     pub fn compact(&self, version: u64) {
         let mut state = self.state();
         state.compacted = state.compacted.max(version.min(state.version));
+        state.forget();
     }
 
     /// An object as it is now.
@@ -237,16 +249,20 @@ impl Store {
         Ok(objects)
     }
 
-    /// Changes of a resource after one version and up to another. What was compacted is still told: a watch that runs has a
-    /// right to it.
-    pub(super) fn changes(&self, resource: Resource, after: u64, up_to: u64) -> Vec<Change> {
-        self.state()
-            .after(after)
-            .iter()
-            .take_while(|change| change.version <= up_to)
-            .filter(|change| change.resource == resource)
-            .cloned()
-            .collect()
+    /// A reader of a resource's history after `version`. What is compacted later it still reads: a watch that runs has a right
+    /// to it.
+    pub(super) fn cursor(&self, resource: Resource, version: u64) -> Result<Cursor, Gone> {
+        let mut state = self.state();
+        if version < state.compacted {
+            return Err(Gone::Compacted);
+        }
+        let version = Arc::new(AtomicU64::new(version));
+        state.cursors.push(Arc::downgrade(&version));
+        Ok(Cursor {
+            store: self.clone(),
+            resource,
+            version,
+        })
     }
 
     fn apply_to(&self, state: &mut State, mut object: Value) -> Value {
@@ -300,94 +316,73 @@ impl Store {
     }
 }
 
+impl Cursor {
+    /// The version up to which it has read.
+    pub(super) fn version(&self) -> u64 {
+        self.version.load(Ordering::Relaxed)
+    }
+
+    /// Reads on up to a version.
+    pub(super) fn read(&mut self, up_to: u64) -> Vec<Change> {
+        let at = self.version();
+        if up_to <= at {
+            return Vec::new();
+        }
+        let state = self.store.state();
+        // Under the lock, so that what is read is not forgotten before.
+        self.version.store(up_to, Ordering::Relaxed);
+        state
+            .after(at)
+            .iter()
+            .take_while(|change| change.version <= up_to)
+            .filter(|change| change.resource == self.resource)
+            .cloned()
+            .collect()
+    }
+}
+
 impl State {
+    /// Drops the history that is compacted and that no cursor has before it.
+    fn forget(&mut self) {
+        self.cursors.retain(|cursor| cursor.strong_count() > 0);
+        let needed = self
+            .cursors
+            .iter()
+            .filter_map(Weak::upgrade)
+            .map(|version| version.load(Ordering::Relaxed))
+            .fold(self.compacted, u64::min);
+        let old = self.log.partition_point(|change| change.version <= needed);
+        self.log.drain(..old);
+    }
+
     fn after(&self, version: u64) -> &[Change] {
         let start = self.log.partition_point(|change| change.version <= version);
         &self.log[start..]
     }
 }
 
-/// An object's `resourceVersion`.
-pub(super) fn version_of(object: &Value) -> Option<u64> {
-    object["metadata"]["resourceVersion"].as_str()?.parse().ok()
-}
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
 
-/// Sets an object's `resourceVersion`.
-pub(super) fn set_version(object: &mut Value, version: u64) {
-    object["metadata"]["resourceVersion"] = version.to_string().into();
-}
+    use super::*;
 
-/// A JSON merge patch (RFC 7386).
-pub(super) fn merge(target: &mut Value, patch: &Value) {
-    let Value::Object(patch) = patch else {
-        target.clone_from(patch);
-        return;
-    };
-    if !target.is_object() {
-        *target = Value::Object(Map::new());
-    }
-    for (field, value) in patch {
-        if value.is_null() {
-            target.as_object_mut().map(|target| target.remove(field));
-        } else {
-            merge(&mut target[field.as_str()], value);
+    #[test]
+    fn compacted_history_is_kept_for_cursors_only() {
+        let store = Store::new();
+        let mut cursor = store.cursor(Resource::Nodes, 1).unwrap();
+        for name in ["a", "b", "c"] {
+            store.apply(json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}}));
         }
+        let kept = || store.state().log.len();
+        store.compact(3);
+        assert_eq!(kept(), 3, "the cursor is before all of it");
+        assert_eq!(cursor.read(2).len(), 1);
+        store.compact(3);
+        assert_eq!(kept(), 2);
+        drop(cursor);
+        store.compact(3);
+        assert_eq!(kept(), 1);
+        assert!(matches!(store.cursor(Resource::Nodes, 2), Err(Gone::Compacted)));
     }
-}
-
-fn identity(object: &Value) -> (Resource, String) {
-    let resource =
-        Resource::of(object).unwrap_or_else(|| panic!("an object of no resource that is served: {object}"));
-    let metadata = &object["metadata"];
-    let name = metadata["name"]
-        .as_str()
-        .unwrap_or_else(|| panic!("an object without a name: {object}"));
-    let namespace = metadata["namespace"].as_str();
-    assert!(
-        namespace.is_some() == resource.namespaced(),
-        "a namespace too many or too few: {object}"
-    );
-    (resource, resource.key(namespace, name))
-}
-
-/// Gives an object what the server assigns; all but a new version.
-fn assign(object: &mut Value, old: Option<&Value>, resource: Resource) {
-    let kept = |field: &str| old.map(|old| old["metadata"][field].clone());
-    let uid = kept("uid").unwrap_or_else(|| random_uid().into());
-    let created = kept("creationTimestamp").unwrap_or_else(|| now().into());
-    let version = kept("resourceVersion").unwrap_or_default();
-    let generation = (resource == Resource::EndpointSlices).then(|| match old {
-        None => 1,
-        Some(old) => {
-            old["metadata"]["generation"].as_u64().unwrap_or(1) + u64::from(slice_differs(old, object))
-        }
-    });
-    let metadata = &mut object["metadata"];
-    metadata["uid"] = uid;
-    metadata["creationTimestamp"] = created;
-    metadata["resourceVersion"] = version;
-    if let Some(generation) = generation {
-        metadata["generation"] = generation.into();
-    }
-}
-
-/// Whether a slice's generation moves: with its content and its labels, not with other metadata.
-fn slice_differs(old: &Value, new: &Value) -> bool {
-    ["addressType", "endpoints", "ports"]
-        .iter()
-        .any(|field| old[field] != new[field])
-        || old["metadata"]["labels"] != new["metadata"]["labels"]
-}
-
-fn now() -> String {
-    Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
-}
-
-/// A version 4 UUID.
-fn random_uid() -> String {
-    let mut bits: u128 = rand::random();
-    bits = (bits & !(0xf << 76)) | (0x4 << 76);
-    bits = (bits & !(0x3 << 62)) | (0x2 << 62);
-    let hex = format!("{bits:032x}");
-    [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
 }

@@ -13,12 +13,13 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until};
 
 use super::cache::{Cache, Follower};
+use super::object::set_version;
+use super::options::ListOptions;
 use super::refusal::Refusal;
-use super::request::ListOptions;
 use super::resource::Resource;
 use super::selector::Filter;
-use super::store::{Change, Store, set_version};
-use super::watches::{Command, Cut, Place};
+use super::store::{Change, Cursor, Store};
+use super::watches::{Command, Cut, Order, Place, Watches};
 use super::wire::Ending;
 
 /// How often a watch that asked for bookmarks gets one.
@@ -28,12 +29,12 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_mins(30);
 /// The annotation of the bookmark that ends the initial events.
 const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
 
-/// What a watch reads from, and how it ends.
+/// What a watch reads from, where it is entered, and how it ends.
 #[derive(Debug)]
 pub(super) struct Source {
     pub store: Store,
     pub cache: Arc<Cache>,
-    pub place: Place,
+    pub watches: Watches,
     pub ending: Ending,
 }
 
@@ -41,12 +42,13 @@ pub(super) struct Source {
 #[derive(Debug)]
 pub(super) struct Watch {
     source: Source,
+    place: Place,
     resource: Resource,
     filter: Filter,
     options: ListOptions,
     follower: Follower,
-    /// All changes up to this version have been told; `None` before it has begun.
-    told: Option<u64>,
+    /// All changes before it have been told; `None` before the watch has begun.
+    cursor: Option<Cursor>,
     ready: VecDeque<Bytes>,
     ended: bool,
     deadline: Instant,
@@ -61,18 +63,35 @@ impl Watch {
             bookmarks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             bookmarks
         });
-        Self {
+        // Before the watch is among the open ones: who sees it there may compact what it has not read.
+        let cursor = options
+            .version
+            .filter(|version| *version != 0 && !options.initial_events)
+            .map(|version| {
+                source
+                    .store
+                    .cursor(resource, version)
+                    .map_err(|_| expired(&source.store, version))
+            });
+        let mut watch = Self {
             follower: source.cache.follow(),
             deadline: now + options.timeout.map_or(DEFAULT_TIMEOUT, Duration::from_secs),
+            place: source.watches.enter(resource),
             source,
             resource,
             filter,
             options,
-            told: None,
+            cursor: None,
             ready: VecDeque::new(),
             ended: false,
             bookmarks,
+        };
+        match cursor {
+            Some(Ok(cursor)) => watch.cursor = Some(cursor),
+            Some(Err(refusal)) => watch.say_refusal(refusal),
+            None => {}
         }
+        watch
     }
 
     /// The next chunk of the body; `None` at its orderly end.
@@ -84,45 +103,41 @@ impl Watch {
             if self.ended {
                 return None;
             }
-            let Some(told) = self.told else {
+            if self.cursor.is_none() {
                 if let Err(refusal) = self.begin().await {
                     self.say_refusal(refusal);
                 }
                 continue;
-            };
-            let told = self.catch_up(told);
+            }
+            // In this order: a command that was given before a change was written is here when the change is.
+            let version = self.source.cache.version();
+            if let Some(order) = self.place.pending_order() {
+                self.obey(order).await;
+                continue;
+            }
+            self.catch_up(version);
             if self.ready.is_empty() {
-                self.wait(told).await;
+                self.wait().await;
             }
         }
     }
 
-    /// The state at the beginning, where the request asks for it.
+    /// Begins with the state there is, once the cache has it.
     async fn begin(&mut self) -> Result<(), Refusal> {
         let version = match self.options.version {
-            Some(version) if version != 0 => version,
-            Some(_) => self.source.cache.version(),
+            Some(0) => self.source.cache.version(),
+            Some(version) => version,
             None => self.source.store.version(),
         };
-        let from_state =
-            self.options.initial_events || self.options.version.is_none_or(|version| version == 0);
-        if !from_state {
-            let compacted = self.source.store.compacted();
-            if version < compacted {
-                return Err(Refusal::expired(format!(
-                    "too old resource version: {version} ({compacted})"
-                )));
-            }
-            self.told = Some(version);
-            return Ok(());
-        }
         self.source.cache.fresh(version).await?;
         let version = self.source.cache.version();
-        let objects = self
-            .source
-            .store
-            .snapshot(self.resource, version)
-            .map_err(|_| Refusal::expired(format!("too old resource version: {version}")))?;
+        let store = &self.source.store;
+        let cursor = store.cursor(self.resource, version);
+        let objects = store.snapshot(self.resource, version);
+        let (Ok(cursor), Ok(objects)) = (cursor, objects) else {
+            return Err(expired(store, version));
+        };
+        self.cursor = Some(cursor);
         for object in objects.values().filter(|object| self.filter.takes(object)) {
             self.ready.push_back(event("ADDED", object));
         }
@@ -130,38 +145,37 @@ impl Watch {
             self.ready
                 .push_back(bookmark(self.resource, version, Some(INITIAL_EVENTS_END)));
         }
-        self.told = Some(version);
         Ok(())
     }
 
-    /// Makes events of what the cache has learnt since; returns the version they lead to.
-    fn catch_up(&mut self, told: u64) -> u64 {
-        let version = self.source.cache.version();
-        if version <= told {
-            return told;
-        }
-        for change in self.source.store.changes(self.resource, told, version) {
+    /// Makes events of what happened up to a version.
+    fn catch_up(&mut self, version: u64) {
+        let changes = self.cursor.as_mut().map(|cursor| cursor.read(version));
+        for change in changes.into_iter().flatten() {
             self.ready.extend(change_event(&self.filter, &change));
         }
-        self.told = Some(version);
-        version
     }
 
     /// Waits for something to do, and does it unless it is to catch up.
-    async fn wait(&mut self, told: u64) {
-        let command = tokio::select! {
-            () = self.follower.moved() => return,
-            () = sleep_until(self.deadline) => Command::Cut(Cut::End),
-            () = tick(&mut self.bookmarks) => Command::Bookmark,
-            command = self.source.place.command() => command,
-        };
-        // What was written before the command is told before it.
-        let told = self.catch_up(told);
-        match command {
-            Command::Bookmark if self.options.bookmarks => {
-                self.ready.push_back(bookmark(self.resource, told, None));
+    async fn wait(&mut self) {
+        tokio::select! {
+            () = self.follower.moved() => {}
+            () = sleep_until(self.deadline) => self.ended = true,
+            () = tick(&mut self.bookmarks) => {
+                self.mark();
             }
-            Command::Bookmark => {}
+            order = self.place.order() => self.obey(order).await,
+        }
+    }
+
+    async fn obey(&mut self, order: Order) {
+        self.catch_up(order.version);
+        match order.command {
+            Command::Bookmark => {
+                if self.options.bookmarks {
+                    self.mark();
+                }
+            }
             Command::Say(bytes) => self.ready.push_back(bytes),
             Command::Cut(Cut::End) => self.ended = true,
             Command::Cut(Cut::Truncate) => {
@@ -177,12 +191,25 @@ impl Watch {
         }
     }
 
+    /// A bookmark where the watch is.
+    fn mark(&mut self) {
+        if let Some(cursor) = &self.cursor {
+            self.ready
+                .push_back(bookmark(self.resource, cursor.version(), None));
+        }
+    }
+
     /// A refusal of a watch is an event, over HTTP 200, and its end.
     fn say_refusal(&mut self, refusal: Refusal) {
         self.ready
             .push_back(event("ERROR", &refusal.status.unwrap_or_default()));
         self.ended = true;
     }
+}
+
+fn expired(store: &Store, version: u64) -> Refusal {
+    let compacted = store.compacted();
+    Refusal::expired(format!("too old resource version: {version} ({compacted})"))
 }
 
 async fn tick(bookmarks: &mut Option<Interval>) {

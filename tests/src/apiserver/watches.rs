@@ -29,6 +29,13 @@ pub(super) enum Command {
     Cut(Cut),
 }
 
+/// A command, and the version whose changes come before it.
+#[derive(Debug, Clone)]
+pub(super) struct Order {
+    pub command: Command,
+    pub version: u64,
+}
+
 /// The open watches of a server.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Watches {
@@ -38,20 +45,20 @@ pub(super) struct Watches {
 #[derive(Debug, Default)]
 struct Inner {
     last: u64,
-    open: BTreeMap<u64, (Resource, mpsc::UnboundedSender<Command>)>,
+    open: BTreeMap<u64, (Resource, mpsc::UnboundedSender<Order>)>,
 }
 
-/// A watch's place among the open ones, where commands reach it; given up on drop.
+/// A watch's place among the open ones, where orders reach it; given up on drop.
 #[derive(Debug)]
 pub(super) struct Place {
     watches: Watches,
     id: u64,
-    commands: mpsc::UnboundedReceiver<Command>,
+    orders: mpsc::UnboundedReceiver<Order>,
 }
 
 impl Watches {
     pub(super) fn enter(&self, resource: Resource) -> Place {
-        let (sender, commands) = mpsc::unbounded_channel();
+        let (sender, orders) = mpsc::unbounded_channel();
         let mut inner = self.inner();
         inner.last += 1;
         let id = inner.last;
@@ -59,7 +66,7 @@ impl Watches {
         Place {
             watches: self.clone(),
             id,
-            commands,
+            orders,
         }
     }
 
@@ -71,13 +78,13 @@ impl Watches {
             .count()
     }
 
-    /// Sends a command to the open watches of a resource, or to all; says to how many.
-    pub(super) fn send(&self, resource: Option<Resource>, command: &Command) -> usize {
+    /// Gives an order to the open watches of a resource, or to all; says to how many.
+    pub(super) fn send(&self, resource: Option<Resource>, order: &Order) -> usize {
         self.inner()
             .open
             .values()
             .filter(|(of, _)| resource.is_none_or(|resource| resource == *of))
-            .filter(|(_, watch)| watch.send(command.clone()).is_ok())
+            .filter(|(_, watch)| watch.send(order.clone()).is_ok())
             .count()
     }
 
@@ -87,10 +94,15 @@ impl Watches {
 }
 
 impl Place {
-    /// The next command; there may be none for ever.
-    pub(super) async fn command(&mut self) -> Command {
-        match self.commands.recv().await {
-            Some(command) => command,
+    /// An order that has been given.
+    pub(super) fn pending_order(&mut self) -> Option<Order> {
+        self.orders.try_recv().ok()
+    }
+
+    /// The next order; there may be none for ever.
+    pub(super) async fn order(&mut self) -> Order {
+        match self.orders.recv().await {
+            Some(order) => order,
             // The sender is among the open watches for as long as this place is.
             None => std::future::pending().await,
         }

@@ -5,10 +5,11 @@
 use http::Method;
 use serde_json::Value;
 
+use super::object::merge;
 use super::refusal::{Problem, Refusal};
 use super::request::Request;
 use super::resource::Resource;
-use super::store::{Store, merge};
+use super::store::Store;
 
 /// The longest `note`, in bytes.
 const NOTE_LIMIT: usize = 1024;

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use lab::apiserver::ApiServer;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// How long a reader waits for what must come.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
@@ -218,4 +218,23 @@ pub(crate) fn short(event: &Value) -> String {
         metadata["name"].as_str().unwrap_or("-"),
         metadata["resourceVersion"].as_str().unwrap_or("-")
     )
+}
+
+/// A Service of this name in namespace `t`.
+pub(crate) fn service(name: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": {"name": name, "namespace": "t"},
+        "spec": {"clusterIP": "10.96.0.1", "ports": [{"port": 80}]},
+    })
+}
+
+/// Names of a list's items.
+pub(crate) fn names(list: &Value) -> Vec<&str> {
+    list["items"]
+        .as_array()
+        .unwrap_or_else(|| panic!("not a list: {list}"))
+        .iter()
+        .map(|item| item["metadata"]["name"].as_str().unwrap())
+        .collect()
 }
