@@ -19,8 +19,8 @@ use crate::poll;
 use crate::server::{Protocol, Server};
 use crate::topology::Topology;
 
-/// How long an agent may take to bring about a change of the objects.
-const APPLIED: Duration = Duration::from_secs(10);
+/// How long an agent may take to bring about a change of the objects: it may be waiting to ask an API server once more.
+const APPLIED: Duration = Duration::from_secs(45);
 /// Where the API server listens.
 const API_PORT: u16 = 6443;
 /// What every pod's server listens on.
