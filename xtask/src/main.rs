@@ -11,6 +11,7 @@ mod host;
 mod kernel_object;
 mod launch;
 mod object_file;
+mod rules;
 mod setup;
 mod step;
 mod test;
@@ -53,6 +54,8 @@ enum Verb {
         /// Run only the tests whose name contains this, and none of the other checks
         filter: Option<String>,
     },
+    /// Print which tests name which rule of docs/semantics.md; a rule without a test is an error
+    Rules,
     /// Check that the kernel object holds no panic and no unintended call; print each program's length
     CheckObject,
     /// Run Services on a small cluster of network namespaces and show what happens to real traffic
@@ -102,6 +105,7 @@ fn perform(verb: Verb) -> Result<()> {
             step("build", || run(cargo().args(["build", "--locked"]).args(profile)))
         }
         Verb::Test { filter } => test::test(filter.as_deref()),
+        Verb::Rules => rules::rules(),
         Verb::CheckObject => check_object::check_object(&setup::setup()?),
         Verb::Demo { arguments } => launch::launch("demo", &arguments),
         Verb::Bench { arguments } => launch::launch("bench", &arguments),
