@@ -1,9 +1,9 @@
-//! `xvip check`: would this configuration and these manifests do, and what would be programmed? Touches nothing.
+//! `xvip check`: would this configuration do, with these manifests or this cluster, and what would be programmed? Touches nothing.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
-use anyhow::anyhow;
+use anyhow::{Context, anyhow};
 use clap::Args;
 use lb_common::port::Port;
 use serde::Serialize;
@@ -14,11 +14,12 @@ use super::terminal;
 use super::view::words;
 use crate::agent::cluster::{Cluster, Touched};
 use crate::agent::settings;
-use crate::config::{AgentFlags, Config, Source};
+use crate::config::{AgentFlags, Config};
 use crate::model::Update;
 use crate::plan::{PlanConfig, PlannedServicePort, RecordRole, ThisNode, plan_service};
-use crate::source::dir;
-use crate::source::{Entry, Outcome, Report};
+use crate::source::events::{ObjectEvent, Reason};
+use crate::source::kube::{self, Look};
+use crate::source::{self, Entry, Outcome, Report, dir};
 
 /// Options of `xvip check`.
 #[derive(Debug, Args)]
@@ -34,7 +35,7 @@ pub struct Check {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Findings {
-    /// The verdict on every object, one or more lines each.
+    /// Verdicts on objects, one or more lines each.
     objects: Vec<String>,
     /// Objects refused.
     refused: usize,
@@ -66,17 +67,13 @@ impl Check {
     /// Checks, and says what it found.
     pub(super) fn run(&self) -> Result<(), Failure> {
         let config = Config::load(self.flags.config.as_deref(), &self.flags).map_err(Failure::refused)?;
-        let Source::Directory(path) = &config.source else {
-            terminal::print("The configuration is good. Manifests are checked with --source dir:PATH.\n")?;
-            return Ok(());
+        let found = match settings::source(&config).map_err(Failure::refused)? {
+            source::Config::Directory(directory) => {
+                Found::in_directory(&dir::check(directory).map_err(Failure::refused)?)
+            }
+            source::Config::Kube(kube) => Found::in_cluster(look(&kube)?, &kube.node_name),
         };
-        let directory = settings::directory(&config, path.clone()).map_err(Failure::refused)?;
-        let report = dir::check(directory).map_err(Failure::refused)?;
-        let node = ThisNode {
-            name: config.node_name()?,
-            ..ThisNode::default()
-        };
-        let findings = findings(&report, &node, &settings::plan(&config));
+        let findings = findings(found, &config.node_name()?, &settings::plan(&config));
         terminal::print(&findings.render(self.output)?)?;
         match findings.refused {
             0 => Ok(()),
@@ -86,15 +83,81 @@ impl Check {
     }
 }
 
-fn findings(report: &Report, node: &ThisNode, config: &PlanConfig) -> Findings {
+/// What a source has.
+#[derive(Debug, Default)]
+struct Found {
+    /// What it says about its objects, one or more lines each.
+    objects: Vec<String>,
+    /// Objects refused.
+    refused: usize,
+    /// What it would tell the agent.
+    updates: Vec<Update>,
+}
+
+impl Found {
+    /// The verdict on every object: people look for those they have just written.
+    fn in_directory(report: &Report) -> Self {
+        let lines = report.entries.iter().map(ToString::to_string);
+        Self {
+            objects: lines.filter(|text| !text.is_empty()).collect(),
+            refused: report.refused(),
+            updates: report.entries.iter().flat_map(updates).collect(),
+        }
+    }
+
+    /// What is wrong alone: a cluster has thousands of objects that are not.
+    fn in_cluster(look: Look, node_name: &str) -> Self {
+        let is_refusal = |remark: &ObjectEvent| remark.reason == Reason::Refused;
+        let mut objects: Vec<String> = look
+            .remarks
+            .iter()
+            .map(|remark| {
+                let verdict = if is_refusal(remark) { "refused" } else { "warning" };
+                format!("{}: {verdict}: {}", remark.object, remark.note)
+            })
+            .collect();
+        let is_node = |update: &Update| matches!(update, Update::NodeApplied(_));
+        if !look.updates.iter().any(is_node) {
+            objects.push(format!(
+                "Node {node_name}: warning: there is none of this name, and so no zone and no internal address of this node; \
+                 Nodes that are not named as their hosts need --hostname-override"
+            ));
+        }
+        Self {
+            objects,
+            refused: look.remarks.iter().filter(|remark| is_refusal(remark)).count(),
+            updates: look.updates,
+        }
+    }
+}
+
+/// Reads the cluster, and says on a terminal how far it got.
+fn look(kube: &kube::Config) -> anyhow::Result<Look> {
+    let mut progress = terminal::Progress::new();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let look = runtime.block_on(kube::look(kube, |read| {
+        progress.say(&format!("{read} objects read from the API server"));
+    }));
+    drop(progress);
+    look.context("the cluster cannot be read")
+}
+
+fn findings(found: Found, node_name: &str, config: &PlanConfig) -> Findings {
     let mut cluster = Cluster::default();
-    for update in report.entries.iter().flat_map(updates) {
+    for update in found.updates {
         cluster.apply(update, &mut Touched::default());
     }
+    let node = ThisNode {
+        name: node_name.to_owned(),
+        zone: cluster.node(node_name).and_then(|node| node.zone.clone()),
+        ..ThisNode::default()
+    };
     let mut frontends = BTreeSet::new();
     let mut warnings = Vec::new();
     for service in cluster.services() {
-        let plan = plan_service(service, &cluster.slices_of(&service.key), node, config);
+        let plan = plan_service(service, &cluster.slices_of(&service.key), &node, config);
         warnings.extend(
             plan.warnings
                 .iter()
@@ -103,13 +166,8 @@ fn findings(report: &Report, node: &ThisNode, config: &PlanConfig) -> Findings {
         frontends.extend(plan.ports.iter().flat_map(planned_frontends));
     }
     Findings {
-        objects: report
-            .entries
-            .iter()
-            .map(ToString::to_string)
-            .filter(|text| !text.is_empty())
-            .collect(),
-        refused: report.refused(),
+        objects: found.objects,
+        refused: found.refused,
         frontends: frontends.into_iter().collect(),
         warnings,
     }
@@ -236,11 +294,8 @@ spec:
             ranges: Ranges::default(),
             state_dir: None,
         };
-        let node = ThisNode {
-            name: "here".to_owned(),
-            ..ThisNode::default()
-        };
-        findings(&dir::check(config).unwrap(), &node, &PlanConfig::default())
+        let found = Found::in_directory(&dir::check(config).unwrap());
+        findings(found, "here", &PlanConfig::default())
     }
 
     #[test]

@@ -45,7 +45,7 @@ pub struct Cli {
 pub enum Verb {
     /// Serve this node's Services until told to stop; the datapath goes on afterwards
     Agent(Box<agent::Agent>),
-    /// Check configuration and manifests, and say what would be programmed; touches nothing
+    /// Check configuration and manifests, or the cluster, and say what would be programmed; touches nothing
     Check(Box<check::Check>),
     /// Show services, backends, flows, affinity, devices or the status
     Get(get::Get),

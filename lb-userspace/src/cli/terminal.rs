@@ -1,11 +1,11 @@
-//! Standard output: text once, or again and again.
+//! The terminal: text once, or again and again, and progress.
 //!
 //! Owns: the screen's redrawing. A closed pipe (`xvip dump flows | head`) is an end, not an error. Must not know: what the
 //! text says.
 
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
@@ -15,6 +15,10 @@ const INTERVAL: Duration = Duration::from_secs(1);
 const HOME: &str = "\x1b[H";
 const ERASE_REST: &str = "\x1b[J";
 const ERASE_LINE_END: &str = "\x1b[K\n";
+/// To the beginning of the line, and erase it.
+const ERASE_LINE: &str = "\r\x1b[K";
+/// How often progress is told anew.
+const TELLING: Duration = Duration::from_millis(100);
 
 /// Prints what `text` makes: once, or every second until the process is stopped.
 pub(super) fn show(watch: bool, mut text: impl FnMut() -> Result<String>) -> Result<()> {
@@ -46,5 +50,38 @@ pub(super) fn print(text: &str) -> Result<bool> {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
         Err(error) => Err(error).context("cannot write to standard output"),
+    }
+}
+
+/// One line on standard error about work under way, gone when it is over. Nothing where nobody watches.
+#[derive(Debug)]
+pub(super) struct Progress {
+    watched: bool,
+    told: Option<Instant>,
+}
+
+impl Progress {
+    /// Nothing to tell yet.
+    pub(super) fn new() -> Self {
+        Self {
+            watched: io::stderr().is_terminal(),
+            told: None,
+        }
+    }
+
+    /// Tells, unless it told something a moment ago.
+    pub(super) fn say(&mut self, text: &str) {
+        if self.watched && self.told.is_none_or(|told| told.elapsed() >= TELLING) {
+            self.told = Some(Instant::now());
+            eprint!("{ERASE_LINE}{text}");
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if self.told.is_some() {
+            eprint!("{ERASE_LINE}");
+        }
     }
 }

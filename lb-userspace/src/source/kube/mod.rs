@@ -13,6 +13,7 @@ mod gate;
 mod items;
 mod known;
 mod lines;
+mod look;
 mod pace;
 mod position;
 mod resource;
@@ -27,6 +28,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 pub use access::{Access, AccessError, ServerId, Servers};
+pub use look::{Look, LookError, look};
 
 use self::resource::Resource;
 use self::watch::Watch;
