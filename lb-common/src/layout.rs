@@ -17,6 +17,8 @@ pub mod maps {
     pub const FLOWS4: &str = "flows4";
     /// [`crate::flow`], IPv6
     pub const FLOWS6: &str = "flows6";
+    /// [`crate::source_range`]
+    pub const SOURCE_RANGES: &str = "source_ranges";
     /// [`crate::affinity`]
     pub const AFFINITY: &str = "affinity";
     /// [`crate::node_addr`]

@@ -28,4 +28,5 @@ pub mod reason;
 pub mod service;
 pub mod settings;
 pub mod slot;
+pub mod source_range;
 pub mod stats;

@@ -103,6 +103,8 @@ reasons! {
     Evicted = 26, "evicted", Pass;
     /// A frame with a VLAN tag: left to the VLAN's device.
     Vlan = 27, "vlan", Pass;
+    /// A client outside the source ranges of a load-balancer address (S23).
+    SourceRange = 28, "source-range", Drop;
 }
 
 /// Entries of map `reasons`; room for those to come.

@@ -50,8 +50,10 @@ pub struct ServiceRecord {
     pub algorithm: u8,
     /// Zero.
     pub pad: [u8; 3],
-    /// Zero: kept for weights, source ranges and tunnels.
-    pub reserved: [u32; 8],
+    /// Who may use the frontends: a set of [`crate::source_range`]; 0 = everybody.
+    pub sources: u32,
+    /// Zero: kept for weights and tunnels.
+    pub reserved: [u32; 7],
 }
 
 /// A backend by an even random choice from the range.

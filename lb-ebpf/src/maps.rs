@@ -2,7 +2,7 @@
 
 use crate::pipeline::scratch::Scratch;
 use aya_ebpf::bindings::BPF_F_MMAPABLE;
-use aya_ebpf::btf_maps::{Array, DevMapHash, HashMap, LruHashMap, PerCpuArray, ProgramArray};
+use aya_ebpf::btf_maps::{Array, DevMapHash, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray};
 use aya_ebpf::macros::btf_map;
 use lb_common::addr::{Addr, Addr4, Addr6};
 use lb_common::affinity::{AffinityKey, AffinityValue};
@@ -14,6 +14,7 @@ use lb_common::name::Name;
 use lb_common::service::ServiceRecord;
 use lb_common::settings::Settings;
 use lb_common::slot::Slot;
+use lb_common::source_range::{SetAddr, SourceRangeOwner};
 use lb_common::stats::ServiceStats;
 use lb_common::{prefilter, reason};
 
@@ -44,6 +45,9 @@ pub static LOCKS4: Array<u32, 131_072> = Array::new();
 
 #[btf_map(name = "locks6")]
 pub static LOCKS6: Array<u32, 65_536> = Array::new();
+
+#[btf_map(name = "source_ranges")]
+pub static SOURCE_RANGES: LpmTrie<SetAddr, SourceRangeOwner, 65_536> = LpmTrie::new();
 
 #[btf_map(name = "affinity")]
 pub static AFFINITY: LruHashMap<AffinityKey, AffinityValue, 65_536> = LruHashMap::new();

@@ -20,6 +20,7 @@ use lb_common::port::Port;
 use lb_common::protocol::TCP;
 use lb_common::reason::Reason;
 use lb_common::service::{ServiceRecord, SlotRange};
+use lb_common::source_range::SourceRangeKey;
 use lb_userspace::dataplane::{
     Dataplane, DataplaneError, Hook, KernelLog, KernelMaps, Options, Reader, Role, Sizes, Target, TcHook,
     XdpAttach, cleanup,
@@ -75,6 +76,7 @@ const SMALL: Sizes = Sizes {
     backends: 16,
     services: 8,
     affinity: 64,
+    source_ranges: 4,
 };
 
 const SEED: Seed = Seed([1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
@@ -118,7 +120,8 @@ const RECORD: ServiceRecord = ServiceRecord {
     flags: 0,
     algorithm: 0,
     pad: [0; 3],
-    reserved: [0; 8],
+    sources: 0,
+    reserved: [0; 7],
 };
 
 #[test]
@@ -238,6 +241,41 @@ fn service_maps_do_what_the_reconciler_asks() {
         prefilter_bits: BTreeSet::from([3]),
     };
     assert_eq!(maps.flows_naming(&query).unwrap(), FlowQuery::default());
+}
+
+#[test]
+fn source_ranges_are_kept_by_set_and_network() {
+    let scratch = Scratch::new();
+    let dataplane = scratch.open();
+    let mut maps = dataplane.service_maps().unwrap();
+    let range = |set, network: &str, len| SourceRangeKey::new(set, network.parse().unwrap(), len);
+    // One inside the other, the same in another set, and the other family's.
+    let mut wanted = BTreeSet::from([
+        (range(1, "10.0.0.0", 8), 7),
+        (range(1, "10.1.0.0", 16), 7),
+        (range(2, "10.0.0.0", 8), 8),
+        (range(2, "2001:db8::", 32), 8),
+    ]);
+    for (key, owner) in &wanted {
+        maps.put_source_range(key, *owner).unwrap();
+        maps.put_source_range(key, *owner).unwrap();
+    }
+    let read = |maps: &KernelMaps| maps.read_source_ranges().unwrap().into_iter().collect();
+    assert_eq!(wanted, read(&maps));
+    let full = maps.put_source_range(&range(3, "192.0.2.0", 24), 9);
+    assert!(
+        matches!(full, Err(MapError::Full { map: "source_ranges" })),
+        "{full:?}"
+    );
+    for _ in 0..2 {
+        maps.delete_source_range(&range(1, "10.0.0.0", 8)).unwrap();
+    }
+    wanted.remove(&(range(1, "10.0.0.0", 8), 7));
+    assert_eq!(wanted, read(&maps));
+    drop((maps, dataplane));
+
+    let maps = scratch.open().service_maps().unwrap();
+    assert_eq!(wanted, read(&maps), "a restart keeps them");
 }
 
 #[test]

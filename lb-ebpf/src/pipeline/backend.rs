@@ -1,5 +1,6 @@
 //! Stages 5 and 6: the client's remembered backend, or a new choice.
 
+use super::OnStack;
 use crate::maps::{AFFINITY, BACKENDS, SLOTS};
 use aya_ebpf::helpers::bpf_get_prandom_u32;
 use lb_common::addr::Addr;
@@ -110,9 +111,6 @@ pub fn choose(range: SlotRange, service: u32) -> Option<Choice> {
     }
     None
 }
-
-#[repr(C, align(8))]
-struct OnStack<T>(T);
 
 /// The backend the client had last, if it is still in the list this path may use (S33) and the timeout has not passed (S32).
 #[inline(always)]

@@ -1,6 +1,6 @@
 //! Stage 4: does a new connection go to a frontend, and to which service record?
 
-use super::host_socket;
+use super::{OnStack, host_socket};
 use crate::family::Family;
 use crate::hook::Hook;
 use crate::maps::{FRONTENDS, NODE_ADDRS, SERVICES};
@@ -14,10 +14,6 @@ use lb_common::service::ServiceRecord;
 
 /// Looks at a value whose tag is wrong, before giving up.
 const ATTEMPTS: usize = 4;
-
-/// A map key on the stack: the verifier wants it aligned for the double words LLVM writes it with.
-#[repr(C, align(8))]
-struct OnStack<T>(T);
 
 /// The record of the frontend the packet is addressed to.
 #[inline(always)]

@@ -1,9 +1,9 @@
 //! A packet's itinerary, one stage a file:
 //!
 //! ```text
-//! parse → prefilter → flow ───────────────────────────────────────────────────→ rewrite → forward
-//!                       └ miss → frontend → backend (affinity, choice) → new ──┘
-//!                                   └ nobody there → reject
+//! parse → prefilter → flow ─────────────────────────────────────────────────────────────→ rewrite → forward
+//!                       └ miss → frontend → sources → backend (affinity, choice) → new ──┘
+//!                                             └ nobody there → reject
 //! ```
 //!
 //! [`fast`] is the first line for plain packets with a fresh flow; [`full`] is that line for all others; [`begin`] is the second,
@@ -25,6 +25,7 @@ mod refresh;
 mod reject;
 mod rewrite;
 pub mod scratch;
+mod sources;
 pub mod table;
 
 pub use fast::fast;
@@ -36,6 +37,10 @@ pub use reject::reject;
 use crate::family::Family;
 use crate::hook::{Hook, Verdict};
 use lb_common::reason::Reason;
+
+/// A map key or value on the stack: the verifier wants it aligned for the double words LLVM writes it with.
+#[repr(C, align(8))]
+struct OnStack<T>(T);
 
 /// Hands the packet to the stage that answers it. The reason is counted there, when the answer is given.
 #[inline(always)]

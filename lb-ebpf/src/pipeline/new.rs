@@ -6,7 +6,7 @@ use super::forward::forward;
 use super::parse::{Packet, parse};
 use super::scratch::{Part, clear_macs};
 use super::table::{self, Inserted};
-use super::{frontend, host_socket, nexthop, reject_later};
+use super::{frontend, host_socket, nexthop, reject_later, sources};
 use crate::family::Family;
 use crate::globals;
 use crate::hook::{Hook, Verdict};
@@ -48,16 +48,22 @@ fn walk<F: Family, H: Hook>(hook: &H) -> Verdict {
     };
     let inside = hook.place().is_inside();
     // SAFETY: a pointer into a map value that is not changed while a frontend names it.
-    let (service, bits, affinity, side) = unsafe {
+    let (service, bits, sources, affinity, side) = unsafe {
         (
             (*record).service,
             (*record).flags,
+            (*record).sources,
             (*record).affinity_seconds,
             backend::side(record, inside),
         )
     };
     if bits & flags::UNKNOWN_PORT != 0 {
         return reject_later::<F, H>(hook);
+    }
+    let client = F::first(packet.pair());
+    if !sources::admit(sources, client.into()) {
+        stats::refused(service);
+        return Verdict::Drop(Reason::SourceRange);
     }
     if side.range.len == 0 {
         stats::refused(service);
@@ -67,7 +73,6 @@ fn walk<F: Family, H: Hook>(hook: &H) -> Verdict {
         };
     }
 
-    let client = F::first(packet.pair());
     let mut choice = None;
     if affinity != 0 {
         choice = backend::remembered(

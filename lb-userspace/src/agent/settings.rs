@@ -14,7 +14,8 @@ use crate::source;
 use crate::source::dir::{self, Ranges, RangesError};
 use crate::source::kube::{self, Access};
 
-/// Records for each service port: one for cluster IPs and one for other addresses, in old and new while lists change.
+/// Records for each service port: one for cluster IPs and one for other addresses, in old and new while lists change. The
+/// few that restrict their clients take one more out of what the others leave.
 const RECORDS_A_PORT: u32 = 4;
 /// Places in a bucket of the flow table.
 #[expect(clippy::cast_possible_truncation, reason = "it is 4")]
@@ -35,6 +36,7 @@ pub fn dataplane(config: &Config) -> Options {
             // Ids begin at 1.
             services: sizes.services.saturating_add(1),
             affinity: sizes.affinity_entries,
+            source_ranges: sizes.source_ranges,
         },
         snat_ports: config.snat_port_range.first()..=config.snat_port_range.last(),
         timeouts: config.timeouts,

@@ -61,6 +61,8 @@ struct PlannedFrontend {
     inside: Vec<SocketAddr>,
     /// Endpoints for all other clients.
     outside: Vec<SocketAddr>,
+    /// The networks whose clients may use it; empty when everybody may.
+    sources: Vec<String>,
 }
 
 impl Check {
@@ -188,8 +190,12 @@ fn planned_frontends(port: &PlannedServicePort) -> impl Iterator<Item = PlannedF
     port.frontends.iter().filter_map(move |(key, role)| {
         let record = match role {
             RecordRole::Cluster => &port.cluster,
-            RecordRole::External => port.external.as_ref()?,
+            RecordRole::External | RecordRole::Restricted => port.external.as_ref()?,
             RecordRole::UnknownPort => return None,
+        };
+        let sources = match role {
+            RecordRole::Restricted => port.sources.iter().map(ToString::to_string).collect(),
+            _ => Vec::new(),
         };
         Some(PlannedFrontend {
             service: port.key.to_string(),
@@ -198,6 +204,7 @@ fn planned_frontends(port: &PlannedServicePort) -> impl Iterator<Item = PlannedF
             protocol: words::protocol(key.proto),
             inside: record.inside.endpoints.clone(),
             outside: record.outside.endpoints.clone(),
+            sources,
         })
     })
 }
@@ -229,6 +236,7 @@ impl Row for PlannedFrontend {
         Column::new("OUTSIDE"),
         Column::wide("INSIDE ENDPOINTS"),
         Column::wide("OUTSIDE ENDPOINTS"),
+        Column::wide("SOURCES"),
     ];
 
     fn lines(&self) -> Vec<Vec<String>> {
@@ -247,6 +255,11 @@ impl Row for PlannedFrontend {
             self.outside.len().to_string(),
             list(&self.inside),
             list(&self.outside),
+            if self.sources.is_empty() {
+                "any".to_owned()
+            } else {
+                self.sources.join(",")
+            },
         ]]
     }
 }

@@ -60,7 +60,13 @@ impl What {
     /// The maps the view needs.
     fn needs(self) -> &'static [&'static str] {
         match self {
-            Self::Services => &[maps::FRONTENDS, maps::SERVICES, maps::SERVICE_STATS, maps::NAMES],
+            Self::Services => &[
+                maps::FRONTENDS,
+                maps::SERVICES,
+                maps::SOURCE_RANGES,
+                maps::SERVICE_STATS,
+                maps::NAMES,
+            ],
             Self::Backends => &[
                 maps::BACKENDS,
                 maps::FLOWS4,
@@ -90,6 +96,7 @@ impl What {
                 maps::FLOWS4,
                 maps::FLOWS6,
                 maps::AFFINITY,
+                maps::SOURCE_RANGES,
                 maps::NODE_ADDRS,
                 maps::NAMES,
                 maps::DEVICES,

@@ -53,6 +53,7 @@ impl Installed {
             // An entry that is being written is gone by the next look; a picture for the eye can do without it.
             maps::FLOWS4 => snapshot.flows4 = reader.flows4()?.iter().flatten().collect(),
             maps::FLOWS6 => snapshot.flows6 = reader.flows6()?.iter().flatten().collect(),
+            maps::SOURCE_RANGES => snapshot.source_ranges = reader.source_ranges()?,
             maps::AFFINITY => snapshot.affinity = reader.affinity()?,
             maps::NODE_ADDRS => snapshot.node_addrs = reader.node_addrs()?,
             maps::PREFILTER => snapshot.prefilter = reader.prefilter()?,
@@ -113,6 +114,7 @@ impl Installed {
             (maps::FLOWS4, sizes.flow4_buckets),
             (maps::FLOWS6, sizes.flow6_buckets),
             (maps::AFFINITY, sizes.affinity),
+            (maps::SOURCE_RANGES, sizes.source_ranges),
         ];
         Ok(maps.into_iter().map(info).collect())
     }

@@ -92,6 +92,7 @@ pub(super) struct MapSizes {
     pub(super) slots: Number,
     pub(super) frontends: Number,
     pub(super) affinity_entries: Number,
+    pub(super) source_ranges: Number,
 }
 
 /// What metrics there are beside those that are always there.

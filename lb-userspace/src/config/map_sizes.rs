@@ -21,6 +21,8 @@ pub struct MapSizes {
     pub frontends: u32,
     /// Remembered clients.
     pub affinity_entries: u32,
+    /// Ranges of clients that Services are restricted to, each service port and family counted for itself.
+    pub source_ranges: u32,
 }
 
 /// The part of the node's memory that the two flow tables take together: 32 MiB on a node of 8 GiB, for as many IPv4
@@ -51,6 +53,7 @@ impl MapSizes {
             slots: 1_048_576 / shrink,
             frontends: 131_072 / shrink,
             affinity_entries: 131_072 / shrink,
+            source_ranges: 65_536 / shrink,
         }
     }
 }

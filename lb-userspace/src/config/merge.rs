@@ -315,6 +315,11 @@ fn map_sizes(layers: &mut Layers, raw: &file::MapSizes, sizes: &mut MapSizes) {
             &raw.affinity_entries,
             &mut sizes.affinity_entries,
         ),
+        (
+            "mapSizes.sourceRanges",
+            &raw.source_ranges,
+            &mut sizes.source_ranges,
+        ),
     ];
     for (field, given, setting) in fields {
         layers.plain(field, given.clone(), setting);

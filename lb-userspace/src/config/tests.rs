@@ -66,6 +66,7 @@ mapSizes:
   slots: 30
   frontends: 40
   affinityEntries: 50
+  sourceRanges: 60
 rejectsPerSecond: 7
 healthzBindAddress: "[::1]:10256"
 metricsBindAddress: ""
@@ -120,6 +121,7 @@ stateDirectory: /srv/state
             slots: 30,
             frontends: 40,
             affinity_entries: 50,
+            source_ranges: 60,
         },
         rejects_per_second: 7,
         healthz_bind_address: "[::1]:10256".parse().unwrap(),

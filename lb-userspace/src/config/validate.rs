@@ -111,6 +111,7 @@ fn check_numbers(config: &Config, problems: &mut Vec<Problem>) {
         ("mapSizes.slots", sizes.slots),
         ("mapSizes.frontends", sizes.frontends),
         ("mapSizes.affinityEntries", sizes.affinity_entries),
+        ("mapSizes.sourceRanges", sizes.source_ranges),
     ] {
         if !(1..=MAX_ENTRIES).contains(&entries) {
             problems.push(Problem::new(

@@ -3,8 +3,11 @@
 use std::error::Error;
 use std::io;
 
+use aya::maps::lpm_trie::LpmTrie;
 use aya::maps::{HashMap, Map, MapData, MapError};
 use bytemuck::Pod;
+use lb_common::layout::maps;
+use lb_common::source_range::{SetAddr, SourceRangeOwner};
 
 use super::error::DataplaneError;
 use super::pins::Pins;
@@ -12,6 +15,9 @@ use super::typed::AsPod;
 
 /// A kernel hash map (LRU or not) over lb-common's types.
 pub(super) type Hash<K, V> = HashMap<MapData, AsPod<K>, AsPod<V>>;
+
+/// Map `source_ranges`.
+pub(super) type SourceRanges = LpmTrie<MapData, AsPod<SetAddr>, AsPod<SourceRangeOwner>>;
 
 /// A pinned map's descriptor.
 pub(super) fn open_data(pins: &Pins, name: &str) -> Result<MapData, DataplaneError> {
@@ -33,6 +39,13 @@ pub(super) fn open(pins: &Pins, name: &str) -> Result<Map, DataplaneError> {
 /// A pinned hash map.
 pub(super) fn open_hash<K: Pod, V: Pod>(pins: &Pins, name: &str) -> Result<Hash<K, V>, DataplaneError> {
     open(pins, name)?.try_into().map_err(DataplaneError::map(name))
+}
+
+/// The pinned map `source_ranges`.
+pub(super) fn open_source_ranges(pins: &Pins) -> Result<SourceRanges, DataplaneError> {
+    open(pins, maps::SOURCE_RANGES)?
+        .try_into()
+        .map_err(DataplaneError::map(maps::SOURCE_RANGES))
 }
 
 /// The system's error number behind an error of aya's.

@@ -20,6 +20,7 @@ use lb_common::reason::Reason;
 use lb_common::service::ServiceRecord;
 use lb_common::settings::Settings;
 use lb_common::slot::Slot;
+use lb_common::source_range::{SourceRangeKey, SourceRangeOwner};
 use lb_common::stats::ServiceStats;
 
 use super::attach;
@@ -28,7 +29,7 @@ use super::flows::{Flow, FlowTable};
 use super::links::PinnedHook;
 use super::load::read_settings;
 use super::mapped::{MMAPABLE, View};
-use super::maps::{open, open_data, open_hash};
+use super::maps::{open, open_data, open_hash, open_source_ranges};
 use super::pins::Pins;
 use super::sizes::Sizes;
 use super::typed::AsPod;
@@ -91,6 +92,7 @@ impl Reader {
             backends: entries(maps::BACKENDS)?,
             services: entries(maps::NAMES)?,
             affinity: entries(maps::AFFINITY)?,
+            source_ranges: entries(maps::SOURCE_RANGES)?,
         })
     }
 
@@ -149,6 +151,25 @@ impl Reader {
     /// See [`Self::frontends`].
     pub fn affinity(&self) -> Result<Vec<(AffinityKey, AffinityValue)>, DataplaneError> {
         self.hash(maps::AFFINITY)
+    }
+
+    /// Every source range with the service port it belongs to, in no order.
+    ///
+    /// # Errors
+    /// See [`Self::frontends`].
+    pub fn source_ranges(&self) -> Result<Vec<(SourceRangeKey, SourceRangeOwner)>, DataplaneError> {
+        let name = maps::SOURCE_RANGES;
+        // As with a hash map: a walk that the kernel starts over ends even so.
+        let most = self.entries(name)?.saturating_mul(2);
+        let map = open_source_ranges(&self.pins)?;
+        let mut seen = StdHashMap::new();
+        for entry in map.iter().take(most) {
+            let (key, AsPod(owner)) = entry.map_err(DataplaneError::map(name))?;
+            let AsPod(bits) = key.data();
+            let prefix_len = key.prefix_len();
+            seen.insert(SourceRangeKey { prefix_len, bits }, owner);
+        }
+        Ok(seen.into_iter().collect())
     }
 
     /// The devices, by number.

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::sync::atomic::Ordering;
 
+use aya::maps::lpm_trie::Key;
 use aya::maps::{MapData, PerCpuArray, PerCpuValues};
 use aya::util::nr_cpus;
 use lb_common::addr::Addr;
@@ -18,13 +19,14 @@ use lb_common::prefilter;
 use lb_common::service::{ServiceRecord, SlotRange};
 use lb_common::settings::Settings;
 use lb_common::slot::Slot;
+use lb_common::source_range::{SetAddr, SourceRangeKey, SourceRangeOwner};
 use lb_common::stats::ServiceStats;
 
 use super::error::DataplaneError;
 use super::jiffies::TickClock;
 use super::load::Dataplane;
 use super::mapped::Mapped;
-use super::maps::{Hash, errno, is_absent, open, open_data, open_hash};
+use super::maps::{Hash, SourceRanges, errno, is_absent, open, open_data, open_hash, open_source_ranges};
 use super::pins::Pins;
 use super::reader::{Reader, set_bits};
 use super::typed::AsPod;
@@ -37,6 +39,7 @@ pub struct KernelMaps {
     reader: Reader,
     frontends: Hash<FrontendKey, FrontendValue>,
     names: Hash<u32, Name>,
+    source_ranges: SourceRanges,
     stats: PerCpuArray<MapData, AsPod<ServiceStats>>,
     records: Mapped<ServiceRecord>,
     slots: Mapped<Slot>,
@@ -75,11 +78,13 @@ impl KernelMaps {
                 slots: sizes.slots,
                 backends: sizes.backends,
                 services: sizes.services,
+                source_ranges: sizes.source_ranges,
             },
             settings: *dataplane.settings(),
             reader: Reader::new(pins.clone()),
             frontends: open_hash(pins, maps::FRONTENDS)?,
             names: open_hash(pins, maps::NAMES)?,
+            source_ranges: open_source_ranges(pins)?,
             stats: open(pins, maps::SERVICE_STATS)?
                 .try_into()
                 .map_err(DataplaneError::map(maps::SERVICE_STATS))?,
@@ -132,6 +137,12 @@ impl ServiceMaps for KernelMaps {
         (first..first + range.len as usize)
             .map(|index| self.slots.view().get(index).ok_or_else(|| outside(maps::SLOTS)))
             .collect()
+    }
+
+    fn read_source_ranges(&self) -> Result<Vec<(SourceRangeKey, SourceRangeOwner)>, MapError> {
+        self.reader
+            .source_ranges()
+            .map_err(unreadable(maps::SOURCE_RANGES))
     }
 
     fn read_prefilter(&self) -> Result<BTreeSet<u32>, MapError> {
@@ -188,6 +199,16 @@ impl ServiceMaps for KernelMaps {
         (offset as usize..)
             .zip(slots)
             .try_for_each(|(index, slot)| stored(self.slots.set(index, slot), maps::SLOTS))
+    }
+
+    fn put_source_range(&mut self, key: &SourceRangeKey, owner: SourceRangeOwner) -> Result<(), MapError> {
+        self.source_ranges
+            .insert(&trie_key(key), AsPod(owner), 0)
+            .map_err(unwritable(maps::SOURCE_RANGES))
+    }
+
+    fn delete_source_range(&mut self, key: &SourceRangeKey) -> Result<(), MapError> {
+        absent_is_fine(self.source_ranges.remove(&trie_key(key)), maps::SOURCE_RANGES)
     }
 
     fn set_prefilter_bit(&mut self, bit: u32) -> Result<(), MapError> {
@@ -250,6 +271,10 @@ impl Dataplane {
     }
 }
 
+fn trie_key(key: &SourceRangeKey) -> Key<AsPod<SetAddr>> {
+    Key::new(key.prefix_len, AsPod(key.bits))
+}
+
 fn stored(exists: bool, map: &'static str) -> Result<(), MapError> {
     if exists { Ok(()) } else { Err(outside(map)) }
 }
@@ -270,8 +295,8 @@ fn absent_is_fine(result: Result<(), aya::maps::MapError>, map: &'static str) ->
 
 fn unwritable(map: &'static str) -> impl FnOnce(aya::maps::MapError) -> MapError {
     move |error| match errno(&error) {
-        // What a hash map says when every element is taken.
-        Some(nix::libc::E2BIG) => MapError::Full { map },
+        // What a hash map says when every element is taken, and what a trie says.
+        Some(nix::libc::E2BIG | nix::libc::ENOSPC) => MapError::Full { map },
         Some(number) => MapError::Io {
             map,
             source: io::Error::from_raw_os_error(number),

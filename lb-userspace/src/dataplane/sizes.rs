@@ -24,6 +24,8 @@ pub struct Sizes {
     pub services: u32,
     /// Clients remembered for session affinity.
     pub affinity: u32,
+    /// Source ranges: one a range, service port and family, twice while they change.
+    pub source_ranges: u32,
 }
 
 impl Default for Sizes {
@@ -38,6 +40,7 @@ impl Default for Sizes {
             backends: 1 << 18,
             services: 1 << 15,
             affinity: 1 << 16,
+            source_ranges: 1 << 16,
         }
     }
 }
@@ -47,7 +50,7 @@ const MAX_BUCKETS: u32 = 1 << 24;
 
 impl Sizes {
     /// The maps each size is for. The first of a row is the one that is asked when they exist already.
-    fn rows(&mut self) -> [(&mut u32, &'static [&'static str]); 8] {
+    fn rows(&mut self) -> [(&mut u32, &'static [&'static str]); 9] {
         [
             (&mut self.flow4_buckets, &[maps::FLOWS4, maps::LOCKS4]),
             (&mut self.flow6_buckets, &[maps::FLOWS6, maps::LOCKS6]),
@@ -57,6 +60,7 @@ impl Sizes {
             (&mut self.backends, &[maps::BACKENDS]),
             (&mut self.services, &[maps::NAMES, maps::SERVICE_STATS]),
             (&mut self.affinity, &[maps::AFFINITY]),
+            (&mut self.source_ranges, &[maps::SOURCE_RANGES]),
         ]
     }
 

@@ -1,6 +1,6 @@
 //! Where a Service is reached.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -12,26 +12,29 @@ use lb_common::protocol;
 use crate::model::{IpFamily, Problem, Protocol, Service, ServicePort};
 
 use super::endpoints::is_routable;
+use super::sources::allowed_sources;
 use super::{PlanConfig, RecordRole, ThisNode};
 
 /// The addresses of a Service in one family.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Addresses {
     cluster: IpAddr,
-    /// External and load-balancer addresses.
+    /// External and load-balancer addresses that every client may use.
     external: Vec<IpAddr>,
-    /// Load-balancer addresses that only some clients may use: closed as long as the datapath cannot tell clients apart.
-    closed: Vec<IpAddr>,
+    /// Load-balancer addresses that only clients in `sources` may use.
+    restricted: Vec<IpAddr>,
+    /// Empty when no address is restricted.
+    pub(super) sources: BTreeSet<IpNet>,
 }
 
 impl Addresses {
     /// The addresses of a family, or `None` where the Service does not exist in it: it has no cluster IP there (S6).
     ///
-    /// External IPs count unless they are switched off (S7). The load-balancer VIPs of a Service that restricts its
-    /// clients (S23, S28) are closed: the datapath has no source ranges, and an open VIP would be worse than none.
+    /// External IPs count unless they are switched off (S7). Source ranges apply to load-balancer VIPs alone (S27).
     pub(super) fn of(
         service: &Service,
         family: IpFamily,
+        node: &ThisNode,
         config: &PlanConfig,
         warnings: &mut Vec<Problem>,
     ) -> Option<Self> {
@@ -51,24 +54,26 @@ impl Addresses {
             Vec::new()
         };
         let mut vips = usable("status.loadBalancer.ingress", &service.load_balancer_vips);
-        let mut closed = Vec::new();
-        if is_restricted(&service.load_balancer_source_ranges, family) && !vips.is_empty() {
-            let reason = format!(
-                "source ranges are not supported yet: the {family} load-balancer addresses are closed to everybody"
-            );
-            warnings.push(Problem::new("spec.loadBalancerSourceRanges", reason));
-            closed.append(&mut vips);
-        }
-        external.append(&mut vips);
+        let ranges = &service.load_balancer_source_ranges;
+        let sources = allowed_sources(ranges, family, &vips, node).filter(|_| !vips.is_empty());
+        let restricted = match sources {
+            Some(_) => vips,
+            None => {
+                external.append(&mut vips);
+                Vec::new()
+            }
+        };
         Some(Self {
             cluster,
             external,
-            closed,
+            restricted,
+            sources: sources.unwrap_or_default(),
         })
     }
 
     /// The frontends of one port: the cluster IP, external and load-balancer addresses at the port's number, and every
-    /// address of the node at its nodePort. An external address equal to the cluster IP is the cluster IP.
+    /// address of the node at its nodePort. An external address equal to the cluster IP is the cluster IP; one equal to a
+    /// restricted address is restricted.
     pub(super) fn of_port(&self, port: &ServicePort) -> BTreeMap<FrontendKey, RecordRole> {
         let proto = protocol_number(port.protocol);
         let at = |ip: IpAddr| FrontendKey::new(ip.into(), Port::new(port.port), proto);
@@ -77,6 +82,7 @@ impl Addresses {
             .iter()
             .map(|&ip| (at(ip), RecordRole::External))
             .collect();
+        frontends.extend(self.restricted.iter().map(|&ip| (at(ip), RecordRole::Restricted)));
         if let Some(node_port) = port.node_port {
             let any = match IpFamily::of(self.cluster) {
                 IpFamily::V4 => Addr::ANY4,
@@ -89,31 +95,12 @@ impl Addresses {
         frontends
     }
 
-    /// The entries that reject packets to ports the cluster IP does not have (S24); closed addresses have no port. Other ports
-    /// of external and load-balancer addresses are not ours: the address may be a host's, this node's among them (S25).
-    pub(super) fn of_unknown_ports(&self, node: &ThisNode) -> BTreeMap<FrontendKey, RecordRole> {
-        let closed = self.closed.iter().copied();
-        closed
-            .chain([self.cluster])
-            .filter(|ip| !node.addresses.contains(ip))
-            .map(|ip| {
-                (
-                    FrontendKey::new(ip.into(), Port::NONE, 0),
-                    RecordRole::UnknownPort,
-                )
-            })
-            .collect()
+    /// The entry that rejects packets to ports the cluster IP does not have (S24). Other ports of external and
+    /// load-balancer addresses are not ours: the address may be a host's, this node's among them (S25).
+    pub(super) fn of_unknown_ports(&self, node: &ThisNode) -> Option<(FrontendKey, RecordRole)> {
+        let key = FrontendKey::new(self.cluster.into(), Port::NONE, 0);
+        (!node.addresses.contains(&self.cluster)).then_some((key, RecordRole::UnknownPort))
     }
-}
-
-/// Whether source ranges keep any client of a family out: ranges of the other family alone, or one that holds
-/// every address, do not (S28).
-fn is_restricted(ranges: &[IpNet], family: IpFamily) -> bool {
-    let mut of_family = ranges
-        .iter()
-        .filter(|net| IpFamily::of_net(**net) == family)
-        .peekable();
-    of_family.peek().is_some() && of_family.all(|net| net.prefix_len() != 0)
 }
 
 /// The number of a protocol in an IP header.
@@ -144,7 +131,7 @@ mod tests {
 
     fn check(service: &Service, family: IpFamily, config: PlanConfig, expected: &[&str]) -> Vec<Problem> {
         let mut warnings = Vec::new();
-        let addresses = Addresses::of(service, family, &config, &mut warnings);
+        let addresses = Addresses::of(service, family, &this_node(), &config, &mut warnings);
         let frontends = addresses.map(|addresses| {
             let mut all = addresses.of_port(&service.ports[0]);
             all.extend(addresses.of_unknown_ports(&this_node()));
@@ -226,23 +213,15 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_address_that_is_also_the_nodes_is_the_hosts() {
-        let mut service = service();
-        service.load_balancer_vips = ips(&["172.18.0.2"]);
-        service.load_balancer_source_ranges = vec!["203.0.113.0/24".parse().unwrap()];
-        check(
-            &service,
-            IpFamily::V4,
-            PlanConfig::default(),
-            &["10.96.0.10 0 0 UnknownPort", "10.96.0.10 80 6 Cluster"],
-        );
-    }
-
-    #[test]
-    fn restricted_load_balancer_addresses_are_closed_and_the_others_stay_open() {
+    fn s27_source_ranges_restrict_load_balancer_addresses_alone() {
         let mut service = everywhere();
-        service.load_balancer_source_ranges = vec!["203.0.113.0/24".parse().unwrap()];
-        let warnings = check(
+        service.cluster_ips = ips(&["10.96.0.10", "fd00::10"]);
+        service.load_balancer_vips = ips(&["198.51.100.5", "2001:db8:2::5"]);
+        service.load_balancer_source_ranges = vec![
+            "203.0.113.0/24".parse().unwrap(),
+            "2001:db8:3::/48".parse().unwrap(),
+        ];
+        check(
             &service,
             IpFamily::V4,
             PlanConfig::default(),
@@ -251,30 +230,56 @@ mod tests {
                 "10.96.0.10 0 0 UnknownPort",
                 "10.96.0.10 80 6 Cluster",
                 "192.0.2.10 80 6 External",
-                "198.51.100.5 0 0 UnknownPort",
+                "198.51.100.5 80 6 Restricted",
             ],
         );
-        assert_eq!(warnings.len(), 1);
-        assert_eq!(warnings[0].field, "spec.loadBalancerSourceRanges");
+        check(
+            &service,
+            IpFamily::V6,
+            PlanConfig::default(),
+            &[
+                "2001:db8:2::5 80 6 Restricted",
+                "2001:db8::10 80 6 External",
+                ":: 30080 6 External",
+                "fd00::10 0 0 UnknownPort",
+                "fd00::10 80 6 Cluster",
+            ],
+        );
     }
 
     #[test]
-    fn ranges_that_keep_nobody_of_the_family_out_do_not_restrict() {
-        let nets = |texts: &[&str]| -> Vec<IpNet> { texts.iter().map(|t| t.parse().unwrap()).collect() };
-        let cases: &[(&[&str], bool)] = &[
-            (&[], false),
-            (&["2001:db8::/32"], false),
-            (&["10.0.0.0/8", "0.0.0.0/0"], false),
-            (&["10.0.0.0/8", "::/0"], true),
-            (&["10.0.0.0/8"], true),
-        ];
-        for (ranges, expected) in cases {
-            assert_eq!(
-                is_restricted(&nets(ranges), IpFamily::V4),
-                *expected,
-                "{ranges:?}"
-            );
-        }
+    fn an_external_address_that_is_a_restricted_one_too_is_restricted_and_a_cluster_ip_never_is() {
+        let mut service = service();
+        service.external_ips = ips(&["198.51.100.5"]);
+        service.load_balancer_vips = ips(&["198.51.100.5", "10.96.0.10"]);
+        service.load_balancer_source_ranges = vec!["203.0.113.0/24".parse().unwrap()];
+        check(
+            &service,
+            IpFamily::V4,
+            PlanConfig::default(),
+            &[
+                "10.96.0.10 0 0 UnknownPort",
+                "10.96.0.10 80 6 Cluster",
+                "198.51.100.5 80 6 Restricted",
+            ],
+        );
+    }
+
+    #[test]
+    fn a_list_that_keeps_nobody_of_the_family_out_leaves_its_load_balancer_addresses_open() {
+        let mut service = service();
+        service.load_balancer_vips = ips(&["198.51.100.5"]);
+        service.load_balancer_source_ranges = vec!["2001:db8::/32".parse().unwrap()];
+        check(
+            &service,
+            IpFamily::V4,
+            PlanConfig::default(),
+            &[
+                "10.96.0.10 0 0 UnknownPort",
+                "10.96.0.10 80 6 Cluster",
+                "198.51.100.5 80 6 External",
+            ],
+        );
     }
 
     #[test]

@@ -2,8 +2,8 @@
 //!
 //! Owns: every rule about which endpoints a frontend uses and whose source address is rewritten, as pure functions,
 //! one a step: `endpoints` are merged out of slices, `topology` and `lists` choose among them, `paths` says
-//! which list a client gets, `frontends` where the Service is reached, and [`plan_service`] puts it together. A
-//! plan speaks of addresses, never of map indices: those are the reconciler's.
+//! which list a client gets, `frontends` where the Service is reached, `sources` by whom, and [`plan_service`] puts it
+//! together. A plan speaks of addresses, never of map indices: those are the reconciler's.
 //!
 //! Must not know: maps, other Services, the clock.
 
@@ -15,6 +15,7 @@ mod local_endpoints;
 mod paths;
 mod planned;
 mod service;
+mod sources;
 mod topology;
 
 pub use config::{PlanConfig, SourceAddress, ThisNode};

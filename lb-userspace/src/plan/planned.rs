@@ -2,11 +2,12 @@
 //!
 //! Owns: the types between planner and reconciler. Must not know: how a plan comes about, map indices.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
 use std::time::SystemTime;
 
+use ipnet::IpNet;
 use lb_common::frontend::FrontendKey;
 
 use crate::model::{IpFamily, Problem, Protocol, ServiceKey};
@@ -58,6 +59,8 @@ pub struct PlannedServicePort {
     pub cluster: PlannedRecord,
     /// The record of nodePort, external and load-balancer addresses, if it has any.
     pub external: Option<PlannedRecord>,
+    /// Who may use the frontends of [`RecordRole::Restricted`]: networks, without host bits. Empty when there are none.
+    pub sources: BTreeSet<IpNet>,
     /// Every endpoint that is in one of the lists its records use.
     pub backends: BTreeMap<SocketAddr, PlannedBackend>,
     /// Every endpoint the slices name, used or not.
@@ -73,6 +76,8 @@ pub enum RecordRole {
     Cluster,
     /// [`PlannedServicePort::external`].
     External,
+    /// [`PlannedServicePort::external`], for clients in [`PlannedServicePort::sources`] alone (S23): load-balancer addresses (S27).
+    Restricted,
     /// The one that rejects packets to ports the address does not have (S24). Several Services may claim it for one
     /// address without being in each other's way.
     UnknownPort,

@@ -37,7 +37,7 @@ pub fn plan_service(
     plan.warnings = unsupported_ports(service);
     plan.warnings.extend(refused_external_ips(service, config));
     for family in IpFamily::ALL {
-        let Some(addresses) = Addresses::of(service, family, config, &mut plan.warnings) else {
+        let Some(addresses) = Addresses::of(service, family, node, config, &mut plan.warnings) else {
             continue;
         };
         let served = service
@@ -94,7 +94,7 @@ fn plan_port(
     // The policy of external traffic is nobody's concern without an external frontend (S16).
     let external_paths = frontends
         .values()
-        .any(|role| *role == RecordRole::External)
+        .any(|role| matches!(role, RecordRole::External | RecordRole::Restricted))
         .then(|| external_paths(service.external_traffic_policy, config));
     let uses =
         |list| cluster_paths.use_list(list) || external_paths.is_some_and(|paths| paths.use_list(list));
@@ -131,6 +131,7 @@ fn plan_port(
         frontends,
         cluster,
         external: external_paths.map(|paths| lists.record(paths)),
+        sources: addresses.sources.clone(),
         backends,
         endpoints: endpoints
             .into_iter()

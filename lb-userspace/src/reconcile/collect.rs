@@ -1,7 +1,7 @@
 //! Freeing what is idle.
 //!
-//! A record is freed when no frontend has pointed at it for the grace, with the slot ranges no other record has: until
-//! then a program may be reading them. A backend that no range names any more, and a bit of the prefilter that
+//! A record is freed when no frontend has pointed at it for the grace, with the slot ranges and the sets of source ranges no other record
+//! has: until then a program may be reading them. A backend that no range names any more, and a bit of the prefilter that
 //! nothing needs, are freed when no flow names them; a service-port id, when nothing but its name is left.
 
 use std::time::Instant;
@@ -21,7 +21,8 @@ impl Reconciler {
         !mirror.idle_records.is_empty()
             || !mirror.idle_backends.is_empty()
             || !mirror.prefilter.idle.is_empty()
-            || mirror.ports.values().any(|port| port.is_empty())
+            || mirror.source_sets.has_idle()
+            || mirror.empty_ports().next().is_some()
     }
 
     /// Frees what is idle and may be freed at `now`; what may not be yet is left for the next time. Backends and bits
@@ -52,6 +53,10 @@ impl Reconciler {
             Op::FreeRecord(index).carry_out(maps, &mut self.mirror, now)?;
             collected.records += 1;
         }
+        for key in self.mirror.source_sets.idle_ranges() {
+            Op::DeleteSourceRange(key).carry_out(maps, &mut self.mirror, now)?;
+            collected.source_ranges += 1;
+        }
         let query = self.idle_in_flows();
         if query != FlowQuery::default() {
             let named = maps.flows_naming(&query)?;
@@ -66,11 +71,7 @@ impl Reconciler {
                 }
             }
         }
-        let ports = self.mirror.ports.iter();
-        let empty: Vec<u32> = ports
-            .filter(|(_, port)| port.is_empty())
-            .map(|(&id, _)| id)
-            .collect();
+        let empty: Vec<u32> = self.mirror.empty_ports().collect();
         for id in empty {
             Op::DeleteName(id).carry_out(maps, &mut self.mirror, now)?;
             collected.services += 1;

@@ -15,6 +15,7 @@ use lb_common::name::Name;
 use lb_common::prefilter;
 use lb_common::service::{ServiceRecord, SlotRange};
 use lb_common::slot::Slot;
+use lb_common::source_range::{SourceRangeKey, SourceRangeOwner};
 
 use super::maps::{Capacities, FlowQuery, FlowsNaming, MapError, ServiceMaps};
 
@@ -31,6 +32,8 @@ pub struct FakeMaps {
     pub backends: BTreeMap<u32, Backend>,
     /// Map `slots`.
     pub slots: Vec<Slot>,
+    /// Map `source_ranges`.
+    pub source_ranges: BTreeMap<SourceRangeKey, SourceRangeOwner>,
     /// The bits that are set in map `prefilter`.
     pub prefilter: BTreeSet<u32>,
     /// What the flow tables hold.
@@ -75,6 +78,7 @@ impl FakeMaps {
             records: BTreeMap::new(),
             backends: BTreeMap::new(),
             slots: vec![0; capacities.slots as usize],
+            source_ranges: BTreeMap::new(),
             prefilter: BTreeSet::new(),
             flows: Vec::new(),
             writes: 0,
@@ -109,6 +113,16 @@ impl FakeMaps {
         records
             .filter_map(|index| self.records.get(&index))
             .flat_map(|record| [record.inside, record.outside])
+    }
+
+    fn assert_source_set_may_change(&self, key: &SourceRangeKey) {
+        let in_sight = self.records_in_sight().into_iter();
+        let mut records = in_sight.filter_map(|index| self.records.get(&index));
+        let set = key.bits.set;
+        assert!(
+            !records.any(|record| record.sources == set),
+            "a reader may ask set {set} of source ranges"
+        );
     }
 
     fn leave(&mut self, key: &FrontendKey) {
@@ -202,6 +216,14 @@ impl ServiceMaps for FakeMaps {
         Ok(self.slots[start..end].to_vec())
     }
 
+    fn read_source_ranges(&self) -> Result<Vec<(SourceRangeKey, SourceRangeOwner)>, MapError> {
+        Ok(self
+            .source_ranges
+            .iter()
+            .map(|(&key, &owner)| (key, owner))
+            .collect())
+    }
+
     fn read_prefilter(&self) -> Result<BTreeSet<u32>, MapError> {
         Ok(self.prefilter.clone())
     }
@@ -275,6 +297,25 @@ impl ServiceMaps for FakeMaps {
         assert!(!in_sight, "a reader may look at slots {start}..{end}");
         self.write(maps::SLOTS)?;
         self.slots[start..end].copy_from_slice(slots);
+        Ok(())
+    }
+
+    fn put_source_range(&mut self, key: &SourceRangeKey, owner: SourceRangeOwner) -> Result<(), MapError> {
+        let map = maps::SOURCE_RANGES;
+        let is_new = !self.source_ranges.contains_key(key);
+        if is_new && self.source_ranges.len() >= self.capacities.source_ranges as usize {
+            return Err(MapError::Full { map });
+        }
+        self.assert_source_set_may_change(key);
+        self.write(map)?;
+        self.source_ranges.insert(*key, owner);
+        Ok(())
+    }
+
+    fn delete_source_range(&mut self, key: &SourceRangeKey) -> Result<(), MapError> {
+        self.assert_source_set_may_change(key);
+        self.write(maps::SOURCE_RANGES)?;
+        self.source_ranges.remove(key);
         Ok(())
     }
 

@@ -11,6 +11,7 @@ use lb_common::frontend::{FrontendKey, FrontendValue};
 use lb_common::name::Name;
 use lb_common::service::{ServiceRecord, SlotRange};
 use lb_common::slot::Slot;
+use lb_common::source_range::{SourceRangeKey, SourceRangeOwner};
 use thiserror::Error;
 
 /// Why a map did not do as it was told.
@@ -45,6 +46,8 @@ pub struct Capacities {
     pub backends: u32,
     /// Service-port ids: entries of `service_stats`, index 0 included and never given out; `names` takes as many.
     pub services: u32,
+    /// Entries of `source_ranges`.
+    pub source_ranges: u32,
 }
 
 /// What the reconciler would like to free, asked of the flow tables.
@@ -98,6 +101,12 @@ pub trait ServiceMaps {
     /// # Errors
     /// See [`Self::read_frontends`].
     fn read_slots(&self, range: SlotRange) -> Result<Vec<Slot>, MapError>;
+
+    /// Every entry of `source_ranges`, in any order.
+    ///
+    /// # Errors
+    /// See [`Self::read_frontends`].
+    fn read_source_ranges(&self) -> Result<Vec<(SourceRangeKey, SourceRangeOwner)>, MapError>;
 
     /// Every bit of the prefilter that is set.
     ///
@@ -153,6 +162,18 @@ pub trait ServiceMaps {
     /// # Errors
     /// See [`Self::put_frontend`].
     fn write_slots(&mut self, offset: u32, slots: &[Slot]) -> Result<(), MapError>;
+
+    /// Adds a range to a set no record names.
+    ///
+    /// # Errors
+    /// See [`Self::put_frontend`].
+    fn put_source_range(&mut self, key: &SourceRangeKey, owner: SourceRangeOwner) -> Result<(), MapError>;
+
+    /// Removes a range from a set no record names; one that is absent is no error.
+    ///
+    /// # Errors
+    /// See [`Self::put_frontend`].
+    fn delete_source_range(&mut self, key: &SourceRangeKey) -> Result<(), MapError>;
 
     /// Sets a bit of the prefilter.
     ///

@@ -1,7 +1,7 @@
 //! What the maps hold.
 //!
 //! Owns: a copy of the maps of Services that counts who refers to what: frontends to records, records to slot ranges,
-//! slot ranges to backends, and frontends, backends and the node's addresses to prefilter bits. What nothing refers to
+//! slot ranges to backends, records to sets of source ranges, and frontends, backends and the node's addresses to prefilter bits. What nothing refers to
 //! is idle, and may be freed.
 //!
 //! Must not know: what should be in the maps.
@@ -22,6 +22,7 @@ use crate::plan::ServicePortKey;
 use super::index::IndexAllocator;
 use super::maps::Capacities;
 use super::ranges::RangeAllocator;
+use super::source_sets::SourceSets;
 
 /// The copy. It changes only after the map has.
 #[derive(Debug)]
@@ -35,6 +36,7 @@ pub(super) struct Mirror {
     pub(super) records: BTreeMap<u32, RecordEntry>,
     /// Slot ranges by offset.
     pub(super) ranges: BTreeMap<u32, RangeEntry>,
+    pub(super) source_sets: SourceSets,
     pub(super) backends: BTreeMap<u32, BackendEntry>,
     /// What was left behind at indices that are free.
     pub(super) past_backends: BTreeMap<u32, Backend>,
@@ -60,8 +62,7 @@ pub(super) struct PortEntry {
 }
 
 impl PortEntry {
-    /// Whether nothing but its name is left.
-    pub(super) fn is_empty(&self) -> bool {
+    fn is_empty(&self) -> bool {
         self.frontends.is_empty()
             && self.records.is_empty()
             && self.ranges.is_empty()
@@ -112,6 +113,7 @@ impl Mirror {
             frontends: BTreeMap::new(),
             records: BTreeMap::new(),
             ranges: BTreeMap::new(),
+            source_sets: SourceSets::new(capacities.source_ranges),
             backends: BTreeMap::new(),
             past_backends: BTreeMap::new(),
             prefilter: PrefilterBits::default(),
@@ -124,6 +126,14 @@ impl Mirror {
             idle_records: BTreeMap::new(),
             idle_backends: BTreeSet::new(),
         }
+    }
+
+    /// The ids of service ports of which nothing but the name is left.
+    pub(super) fn empty_ports(&self) -> impl Iterator<Item = u32> {
+        let ports = self.ports.iter();
+        ports
+            .filter(|(id, port)| port.is_empty() && !self.source_sets.has_any(**id))
+            .map(|(&id, _)| id)
     }
 
     /// The id of the service port whose record a frontend points at.
@@ -217,6 +227,7 @@ impl Mirror {
                 range.records += 1;
             }
         }
+        self.source_sets.name(record.sources);
         self.ports
             .entry(record.service)
             .or_default()
@@ -243,6 +254,7 @@ impl Mirror {
                 }
             }
         }
+        self.source_sets.name_no_more(record.sources);
         if let Some(port) = self.ports.get_mut(&record.service) {
             port.records.remove(&index);
         }

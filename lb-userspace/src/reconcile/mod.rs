@@ -21,6 +21,7 @@ mod reconciler;
 mod report;
 mod restore;
 mod settle;
+mod source_sets;
 mod stage;
 #[cfg(test)]
 mod tests;

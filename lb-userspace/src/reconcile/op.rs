@@ -9,6 +9,7 @@ use lb_common::backend::Backend;
 use lb_common::frontend::{FrontendKey, FrontendValue};
 use lb_common::name::Name;
 use lb_common::service::ServiceRecord;
+use lb_common::source_range::SourceRangeKey;
 
 use crate::plan::ServicePortKey;
 
@@ -35,6 +36,10 @@ pub(super) enum Op {
         service: u32,
         slots: Vec<u32>,
     },
+    PutSourceRange {
+        key: SourceRangeKey,
+        service: u32,
+    },
     WriteRecord {
         index: u32,
         record: ServiceRecord,
@@ -46,6 +51,7 @@ pub(super) enum Op {
     DeleteFrontend(FrontendKey),
     ClearPrefilterBit(u32),
     FreeRecord(u32),
+    DeleteSourceRange(SourceRangeKey),
     FreeBackend(u32),
     DeleteName(u32),
 }
@@ -93,6 +99,14 @@ impl Op {
             } => {
                 maps.write_slots(*offset, slots)?;
                 mirror.put_range(*offset, *service, slots.clone());
+            }
+            Self::PutSourceRange { key, service } => {
+                maps.put_source_range(key, *service)?;
+                mirror.source_sets.put(*key, *service);
+            }
+            Self::DeleteSourceRange(key) => {
+                maps.delete_source_range(key)?;
+                mirror.source_sets.delete(key);
             }
             Self::WriteRecord { index, record } => {
                 maps.write_record(*index, record)?;

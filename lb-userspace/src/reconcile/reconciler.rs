@@ -144,6 +144,7 @@ impl Reconciler {
             frontends: self.mirror.frontends.len(),
             records: self.mirror.taken.records.taken(),
             slots: u64::from(maps.capacities().slots) - self.mirror.taken.slots.free(),
+            source_ranges: self.mirror.source_sets.entries(),
             backends: self.mirror.taken.backends.taken(),
             services: self.mirror.taken.ids.taken(),
         }
@@ -198,7 +199,7 @@ impl Reconciler {
         let plan = self.desired.get(service);
         let staged = stage
             .service(service, plan, &self.claims, &mut self.mirror)
-            .and_then(|()| stage.fits(maps.capacities().frontends, &self.mirror));
+            .and_then(|()| stage.fits(maps.capacities(), &self.mirror));
         let outcome = staged.and_then(|()| {
             let ops = stage.ops();
             carry_out_or_take_back(&ops, maps, &mut self.mirror, now).map(|()| ops.len())

@@ -72,6 +72,8 @@ impl ServiceError {
 pub struct Collected {
     /// Service records, with slot ranges nobody else had.
     pub records: usize,
+    /// Source ranges.
+    pub source_ranges: usize,
     /// Backends.
     pub backends: usize,
     /// Bits of the prefilter.
@@ -89,6 +91,8 @@ pub struct Usage {
     pub records: usize,
     /// Entries of `slots`.
     pub slots: u64,
+    /// Entries of `source_ranges`.
+    pub source_ranges: usize,
     /// Entries of `backends`.
     pub backends: usize,
     /// Service-port ids.

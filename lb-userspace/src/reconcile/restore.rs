@@ -19,6 +19,7 @@ pub(super) fn restore(maps: &impl ServiceMaps, now: Instant) -> Result<Mirror, M
     }
     restore_names(maps, &mut mirror)?;
     restore_backends(maps, &mut mirror)?;
+    restore_source_ranges(maps, &mut mirror)?;
     let mut records = maps.read_records()?;
     records.sort_by_key(|(index, _)| *index);
     for (index, record) in records {
@@ -68,6 +69,17 @@ fn restore_backends(maps: &impl ServiceMaps, mirror: &mut Mirror) -> Result<(), 
     Ok(())
 }
 
+fn restore_source_ranges(maps: &impl ServiceMaps, mirror: &mut Mirror) -> Result<(), MapError> {
+    let mut ranges = maps.read_source_ranges()?;
+    ranges.sort_by_key(|(key, _)| *key);
+    for (key, service) in ranges {
+        reserve_id(mirror, service);
+        mirror.source_sets.restore(key.bits.set, service);
+        mirror.source_sets.put(key, service);
+    }
+    Ok(())
+}
+
 fn restore_record(
     maps: &impl ServiceMaps,
     mirror: &mut Mirror,
@@ -82,6 +94,9 @@ fn restore_record(
     let mut sound = true;
     for range in slot_ranges(&record) {
         sound &= restore_range(maps, mirror, range, record.service)?;
+    }
+    if record.sources != 0 {
+        mirror.source_sets.restore(record.sources, record.service);
     }
     mirror.put_record(index, record, sound, now);
     Ok(())

@@ -2,7 +2,7 @@
 //!
 //! Owns: the order of writes. A reader on another CPU must never follow a reference into something that is not there
 //! yet or not there any more, so they go from what is pointed at to what points: prefilter bits, names, backends, slots,
-//! records, and then the frontends, whose store switches readers over. What readers of the old records still use is
+//! source ranges, records, and then the frontends, whose store switches readers over. What readers of the old records still use is
 //! taken away only afterwards: first frontends that are gone, then list membership, epochs and generations of
 //! backends. (The generation must move after the switch: before it, new flows would go on choosing the dead backend.)
 //! Nothing that was pointed at is written over; what nothing points at any more is idle and freed later
@@ -27,12 +27,13 @@ use crate::plan::{
 };
 
 use super::claims::Claims;
-use super::maps::MapError;
+use super::maps::{Capacities, MapError};
 use super::mirror::{Mirror, PortEntry, backend_address, is_node_port, slot_range};
 use super::names::to_name;
 use super::op::Op;
 use super::report::ServiceError;
 use super::settle::{self, Fate};
+use super::source_sets;
 
 /// The writes of one Service.
 #[derive(Debug, Default)]
@@ -41,6 +42,7 @@ pub(super) struct Stage {
     names: Vec<Op>,
     backends: Vec<Op>,
     slots: Vec<Op>,
+    source_ranges: Vec<Op>,
     records: Vec<Op>,
     switches: Vec<Op>,
     removals: Vec<Op>,
@@ -58,6 +60,7 @@ pub(super) struct Reserved {
     records: Vec<u32>,
     backends: Vec<u32>,
     slots: Vec<SlotRange>,
+    source_sets: Vec<u32>,
 }
 
 impl Reserved {
@@ -77,6 +80,9 @@ impl Reserved {
             if !mirror.backends.contains_key(&index) {
                 mirror.taken.backends.release(index);
             }
+        }
+        for set in self.source_sets {
+            mirror.source_sets.release_unwritten(set);
         }
         for range in self.slots {
             match mirror.ranges.get(&range.offset) {
@@ -111,15 +117,18 @@ impl Stage {
         Ok(())
     }
 
-    /// Whether the frontends have room for what comes anew. All else is reserved while staging; without this look a Service
-    /// too large would have its names and records written and taken back, again and again, in the way of smaller ones.
-    pub(super) fn fits(&self, frontends: u32, mirror: &Mirror) -> Result<(), ServiceError> {
+    /// Whether frontends and source ranges have room for what comes anew. All else is reserved while staging; without this look
+    /// a Service too large would have its names and records written and taken back, again and again, in the way of smaller ones.
+    pub(super) fn fits(&self, capacities: Capacities, mirror: &Mirror) -> Result<(), ServiceError> {
         let new = self.switches.iter().filter(|op| match op {
             Op::PutFrontend { key, .. } => !mirror.frontends.contains_key(key),
             _ => false,
         });
-        if mirror.frontends.len() + new.count() > frontends as usize {
+        if mirror.frontends.len() + new.count() > capacities.frontends as usize {
             return Err(full(maps::FRONTENDS));
+        }
+        if mirror.source_sets.entries() + self.source_ranges.len() > capacities.source_ranges as usize {
+            return Err(full(maps::SOURCE_RANGES));
         }
         Ok(())
     }
@@ -131,6 +140,7 @@ impl Stage {
             &self.names,
             &self.backends,
             &self.slots,
+            &self.source_ranges,
             &self.records,
             &self.switches,
             &self.removals,
@@ -351,7 +361,7 @@ fn needed_endpoints(port: &PlannedServicePort, roles: &BTreeSet<RecordRole>) -> 
 fn planned_record(port: &PlannedServicePort, role: RecordRole) -> Option<&PlannedRecord> {
     match role {
         RecordRole::Cluster => Some(&port.cluster),
-        RecordRole::External => port.external.as_ref(),
+        RecordRole::External | RecordRole::Restricted => port.external.as_ref(),
         RecordRole::UnknownPort => None,
     }
 }
@@ -404,7 +414,25 @@ impl RecordBuilder<'_> {
         record.outside = self.range(&planned.outside, stage, mirror)?;
         record.affinity_seconds = self.port.affinity_seconds;
         record.flags = record_flags(planned);
+        if role == RecordRole::Restricted {
+            record.sources = self.source_set(stage, mirror)?;
+        }
         Ok(record)
+    }
+
+    /// The set of the port's source ranges: one it has, or a new one. A set that a record names is never changed.
+    fn source_set(&self, stage: &mut Stage, mirror: &mut Mirror) -> Result<u32, ServiceError> {
+        if let Some(set) = mirror.source_sets.find(self.id, &self.port.sources) {
+            return Ok(set);
+        }
+        let set = mirror.source_sets.take().ok_or(full(maps::SOURCE_RANGES))?;
+        stage.reserved.source_sets.push(set);
+        let keys = source_sets::keys(set, &self.port.sources);
+        stage.source_ranges.extend(keys.map(|key| Op::PutSourceRange {
+            key,
+            service: self.id,
+        }));
+        Ok(set)
     }
 
     fn range(

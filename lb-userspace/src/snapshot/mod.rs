@@ -7,6 +7,7 @@ mod flow;
 mod inventory;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use lb_common::addr::Addr;
 use lb_common::affinity::{AffinityKey, AffinityValue};
@@ -18,6 +19,7 @@ use lb_common::name::Name;
 use lb_common::service::{ServiceRecord, SlotRange};
 use lb_common::settings::Settings;
 use lb_common::slot::Slot;
+use lb_common::source_range::{SourceRangeKey, SourceRangeOwner};
 use lb_common::stats::ServiceStats;
 
 pub use flow::{Connection, Flow, Tuple};
@@ -42,6 +44,8 @@ pub struct Snapshot {
     pub flows4: Vec<FlowEntry4>,
     /// `flows6`, in any order.
     pub flows6: Vec<FlowEntry6>,
+    /// `source_ranges`
+    pub source_ranges: Vec<(SourceRangeKey, SourceRangeOwner)>,
     /// `affinity`
     pub affinity: Vec<(AffinityKey, AffinityValue)>,
     /// `node_addrs`
@@ -104,6 +108,18 @@ impl Snapshot {
         let start = range.offset as usize;
         let end = start.saturating_add(range.len as usize);
         self.slots.get(start..end).unwrap_or_default()
+    }
+
+    /// The networks of a set of source ranges, in ascending order.
+    #[must_use]
+    pub fn sources_of(&self, set: u32) -> Vec<(IpAddr, u8)> {
+        let ranges = self.source_ranges.iter();
+        let mut networks: Vec<_> = ranges
+            .filter(|(key, _)| set != 0 && key.bits.set == set)
+            .filter_map(|(key, _)| key.network())
+            .collect();
+        networks.sort_unstable();
+        networks
     }
 
     /// Jiffies now, in the low half that entries carry; `None` before the settings are written.

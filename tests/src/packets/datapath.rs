@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context, Result, anyhow, ensure};
+use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, DevMapHash, HashMap, Map, MapData, PerCpuArray, PerCpuValues, ProgramArray};
 use aya::programs::Program;
 use aya::util::nr_cpus;
 use aya::{Ebpf, EbpfLoader};
+use ipnet::IpNet;
 use lb_common::addr::{Addr, Addr4, Addr6};
 use lb_common::affinity::{AffinityKey, AffinityValue};
 use lb_common::backend::{self, Backend};
@@ -21,9 +23,10 @@ use lb_common::port::Port;
 use lb_common::prefilter;
 use lb_common::reason::Reason;
 use lb_common::service::{ServiceRecord, SlotRange};
+use lb_common::source_range::{SetAddr, SourceRangeKey, SourceRangeOwner};
 
 use super::flows::{Flow, State};
-use super::service::{Service, is_local};
+use super::service::{Net, Service, is_local};
 use super::table::Table;
 use super::testbed::Testbed;
 use super::who::{Family, Mac, Who};
@@ -93,6 +96,8 @@ struct Plain<T>(T);
 // SAFETY: bytemuck's Pod promises all that aya's asks for: any bytes are a value, and there are none in between.
 unsafe impl<T: bytemuck::Pod> aya::Pod for Plain<T> {}
 
+type SourceRanges<'a> = LpmTrie<&'a mut MapData, Plain<SetAddr>, Plain<SourceRangeOwner>>;
+
 /// The loaded programs and their maps.
 #[derive(Debug)]
 pub struct Datapath {
@@ -139,6 +144,7 @@ impl Datapath {
             maps::BACKENDS,
             maps::FRONTENDS,
             maps::AFFINITY,
+            maps::SOURCE_RANGES,
         ] {
             loader.map_max_entries(map, ENTRIES);
         }
@@ -210,6 +216,7 @@ impl Datapath {
         self.zero::<u64>(maps::PREFILTER, u32::try_from(prefilter::WORDS)?)?;
         self.clear::<FrontendKey, FrontendValue>(maps::FRONTENDS)?;
         self.clear::<AffinityKey, AffinityValue>(maps::AFFINITY)?;
+        self.forget_source_ranges()?;
         self.clear::<Addr, u32>(maps::NODE_ADDRS)?;
         for (ifindex, mac, kind, who) in [
             (bed.uplink(), Mac::Uplink, device::UPLINK, Who::Node),
@@ -290,10 +297,14 @@ impl Datapath {
                 Ok(range)
             };
             let (inside, outside) = (range(&service.inside)?, range(outside)?);
+            for &(who, net) in &service.sources {
+                self.add_source(id, family, who, net)?;
+            }
             let record = ServiceRecord {
                 inside,
                 outside,
                 service: id,
+                sources: if service.sources.is_empty() { 0 } else { id },
                 affinity_seconds: service.affinity_seconds,
                 flags: service.flags,
                 algorithm: lb_common::service::ALGORITHM_RANDOM,
@@ -321,6 +332,21 @@ impl Datapath {
             "more backends than a test's maps hold"
         );
         Ok(())
+    }
+
+    /// Adds a network to a set of source ranges; a service's set has its number.
+    ///
+    /// # Errors
+    /// See [`Self::reset`].
+    pub fn add_source(&mut self, set: u32, family: Family, who: Who, net: Net) -> Result<()> {
+        let len = match family {
+            Family::V4 => net.v4,
+            Family::V6 => net.v6,
+        };
+        let network = IpNet::new(who.ip(family), len)?.trunc();
+        let key = SourceRangeKey::new(set, network.addr(), len);
+        let key = Key::new(key.prefix_len, Plain(key.bits));
+        Ok(self.source_ranges()?.insert(&key, Plain(set), 0)?)
     }
 
     /// Changes a backend.
@@ -549,6 +575,23 @@ impl Datapath {
             .map_mut(name)
             .with_context(|| format!("no map {name}"))?;
         Array::try_from(map).with_context(|| format!("map {name}"))
+    }
+
+    fn source_ranges(&mut self) -> Result<SourceRanges<'_>> {
+        let map = self
+            .ebpf
+            .map_mut(maps::SOURCE_RANGES)
+            .context("no source_ranges")?;
+        Ok(map.try_into()?)
+    }
+
+    fn forget_source_ranges(&mut self) -> Result<()> {
+        let mut map = self.source_ranges()?;
+        let keys = map.keys().collect::<Result<Vec<_>, _>>()?;
+        for key in &keys {
+            map.remove(key)?;
+        }
+        Ok(())
     }
 
     fn hash<K: bytemuck::Pod, V: bytemuck::Pod>(

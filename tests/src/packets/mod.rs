@@ -20,7 +20,7 @@ pub use datapath::{Datapath, HZ, Keep, Options};
 pub use flows::{Flow, State};
 pub use packet::{Packet, flags};
 pub use run::{Hook, Run, Verdict};
-pub use service::Service;
+pub use service::{Net, Service};
 pub use storm::Storm;
 pub use table::{Place as TablePlace, Table};
 pub use testbed::Testbed;

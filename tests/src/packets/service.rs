@@ -13,6 +13,21 @@ pub struct Service {
     pub(super) outside: Option<Vec<(Who, u16)>>,
     pub(super) flags: u32,
     pub(super) affinity_seconds: u32,
+    pub(super) sources: Vec<(Who, Net)>,
+}
+
+/// Leading bits of a network, in each family.
+#[derive(Debug, Clone, Copy)]
+pub struct Net {
+    /// IPv4
+    pub v4: u8,
+    /// IPv6
+    pub v6: u8,
+}
+
+impl Net {
+    /// One address.
+    pub const HOST: Self = Self { v4: 32, v6: 128 };
 }
 
 impl Service {
@@ -24,6 +39,7 @@ impl Service {
             outside: None,
             flags: 0,
             affinity_seconds: 0,
+            sources: Vec::new(),
         }
     }
 
@@ -73,6 +89,13 @@ impl Service {
             outside: Some(backends.to_vec()),
             ..self
         }
+    }
+
+    /// Clients in this network around somebody may use it, and those in other networks so named; everybody if none is.
+    #[must_use]
+    pub fn source(mut self, who: Who, net: Net) -> Self {
+        self.sources.push((who, net));
+        self
     }
 
     /// Bits of [`lb_common::service::flags`].

@@ -23,6 +23,7 @@ const ROOMY: Capacities = Capacities {
     slots: 1000,
     backends: 1000,
     services: 1000,
+    source_ranges: 1000,
 };
 
 /// A node that takes what a source tells.
@@ -110,6 +111,7 @@ impl InMemory {
             slots: self.maps.slots.clone(),
             backends: self.maps.backends.clone(),
             names: self.maps.names.clone(),
+            source_ranges: self.maps.source_ranges.clone().into_iter().collect(),
             ..Snapshot::default()
         };
         text::lines(|map| {

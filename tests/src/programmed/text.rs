@@ -20,10 +20,12 @@ pub fn lines(dump: impl Fn(&str) -> Result<Vec<Value>>) -> Result<Vec<String>> {
     Ok(lines)
 }
 
-/// A line a frontend: the dumps of frontends, services and slots, joined by their indices.
+/// A line a frontend: the dumps of frontends, services, slots and source ranges, joined by their indices.
 fn frontends(dump: impl Fn(&str) -> Result<Vec<Value>>) -> Result<Vec<String>> {
     let services = by_index(dump("services")?)?;
     let slots = by_index(dump("slots")?)?;
+    let source_ranges = dump("source_ranges")?;
+    let sources = by_set(&source_ranges);
     let lines = dump("frontends")?.into_iter().map(|frontend| {
         ensure!(frontend["tagGood"] == true, "a stale tag: {frontend}");
         let index = frontend["record"].as_u64().context("a frontend without record")?;
@@ -54,6 +56,12 @@ fn frontends(dump: impl Fn(&str) -> Result<Vec<Value>>) -> Result<Vec<String>> {
         if service["affinitySeconds"] != 0 {
             let _ = write!(line, " affinity={}s", service["affinitySeconds"]);
         }
+        if let Some(set) = service["sources"].as_u64() {
+            let ranges = sources
+                .get(&set)
+                .with_context(|| format!("no ranges for {service}"))?;
+            let _ = write!(line, " sources={}", ranges.join(","));
+        }
         Ok(line)
     });
     lines.collect()
@@ -76,6 +84,16 @@ fn backends(dump: impl Fn(&str) -> Result<Vec<Value>>) -> Result<Vec<String>> {
         })
         .collect();
     Ok(lines?.into_iter().collect())
+}
+
+/// The source ranges of each set.
+fn by_set(records: &[Value]) -> BTreeMap<u64, Vec<&str>> {
+    let mut sets: BTreeMap<u64, Vec<&str>> = BTreeMap::new();
+    for record in records {
+        let set = record["set"].as_u64().unwrap_or_default();
+        sets.entry(set).or_default().push(text(&record["range"]));
+    }
+    sets
 }
 
 fn by_index(records: Vec<Value>) -> Result<BTreeMap<u64, Value>> {

@@ -9,6 +9,7 @@ mod lifetime;
 mod ports;
 mod redirect;
 mod refresh;
+mod sources;
 mod stamps;
 mod stress;
 mod table;

@@ -143,6 +143,11 @@ pub const ALL: &[RawMap] = &[
         records: |s| flow_entries(s, |flow| flow.key.dst.is_ipv6()),
     },
     RawMap {
+        name: maps::SOURCE_RANGES,
+        needs: &[maps::SOURCE_RANGES, maps::NAMES],
+        records: source_ranges,
+    },
+    RawMap {
         name: maps::AFFINITY,
         needs: &[maps::AFFINITY, maps::BACKENDS, maps::NAMES, maps::SETTINGS],
         records: affinity,
@@ -284,6 +289,7 @@ fn services(snapshot: &Snapshot) -> Vec<Record> {
             .with("outside", range(service.outside))
             .with("affinitySeconds", service.affinity_seconds)
             .with("flags", bits(service.flags, &RECORD_FLAGS))
+            .maybe("sources", Some(service.sources).filter(|set| *set != 0))
             .with("algorithm", service.algorithm)
     };
     snapshot.services.iter().map(one).collect()
@@ -378,6 +384,22 @@ fn flow_entry(snapshot: &Snapshot, flow: &Flow) -> Record {
             "service",
             backend.map(|backend| snapshot.service_name(backend.service)),
         )
+}
+
+fn source_ranges(snapshot: &Snapshot) -> Vec<Record> {
+    let mut ranges = snapshot.source_ranges.clone();
+    ranges.sort_by_key(|(key, _)| (key.bits.set, key.network(), *key));
+    let records = ranges.iter().map(|(key, owner)| {
+        let range = match key.network() {
+            Some((network, len)) => format!("{network}/{len}"),
+            None => format!("{} bits of {}", key.prefix_len, key.bits.addr.to_ip()),
+        };
+        record()
+            .with("set", key.bits.set)
+            .with("range", range)
+            .with("service", snapshot.service_name(*owner))
+    });
+    records.collect()
 }
 
 fn affinity(snapshot: &Snapshot) -> Vec<Record> {
@@ -570,6 +592,7 @@ mod tests {
             "flows",
             "flows4",
             "flows6",
+            "source_ranges",
             "affinity",
             "node_addrs",
             "prefilter",

@@ -58,6 +58,8 @@ pub struct FrontendRow {
     pub outside_empty: &'static str,
     /// Whose source address is rewritten even to a local endpoint: `pod`, `node`, `outside`.
     pub rewrites: Vec<&'static str>,
+    /// The networks whose clients may use it; empty when everybody may.
+    pub sources: Vec<String>,
 }
 
 /// What the maps tell of an address's origin.
@@ -96,7 +98,7 @@ pub fn rows(snapshot: &Snapshot, scope: &Scope) -> Vec<ServiceRow> {
         .collect();
     for (key, value) in snapshot.frontends.iter().filter(|entry| !is_whole(entry)) {
         if let Some(record) = snapshot.services.get(&value.index()) {
-            let row = frontend_row(key, record, kind_of(key, &whole));
+            let row = frontend_row(snapshot, key, record, kind_of(key, &whole));
             frontends.entry(record.service).or_default().push(row);
         }
     }
@@ -133,7 +135,12 @@ fn kind_of(key: &FrontendKey, whole_addresses: &BTreeSet<Addr>) -> FrontendType 
     }
 }
 
-fn frontend_row(key: &FrontendKey, record: &ServiceRecord, kind: FrontendType) -> FrontendRow {
+fn frontend_row(
+    snapshot: &Snapshot,
+    key: &FrontendKey,
+    record: &ServiceRecord,
+    kind: FrontendType,
+) -> FrontendRow {
     let empty = |drops: u32| {
         if record.flags & drops == 0 {
             "reject"
@@ -161,6 +168,11 @@ fn frontend_row(key: &FrontendKey, record: &ServiceRecord, kind: FrontendType) -
             .filter(|(bit, _)| record.flags & bit != 0)
             .map(|(_, who)| *who)
             .collect(),
+        sources: snapshot
+            .sources_of(record.sources)
+            .iter()
+            .map(|(network, len)| format!("{network}/{len}"))
+            .collect(),
     }
 }
 
@@ -178,6 +190,7 @@ impl Row for ServiceRow {
         Column::wide("ID"),
         Column::wide("REWRITES"),
         Column::wide("WHEN EMPTY"),
+        Column::wide("SOURCES"),
     ];
 
     /// A line a frontend. The counters belong to the service port: they stand in its first line, ditto marks in the others.
@@ -216,18 +229,23 @@ impl FrontendRow {
         [self.kind.text().to_owned(), address, endpoints, affinity]
     }
 
-    fn wide_cells(&self) -> [String; 2] {
+    fn wide_cells(&self) -> [String; 3] {
         let rewrites = if self.rewrites.is_empty() {
             "-".to_owned()
         } else {
             self.rewrites.join(",")
+        };
+        let sources = if self.sources.is_empty() {
+            "any".to_owned()
+        } else {
+            self.sources.join(",")
         };
         let empty = if self.inside_empty == self.outside_empty {
             self.inside_empty.to_owned()
         } else {
             format!("{} in, {} out", self.inside_empty, self.outside_empty)
         };
-        [rewrites, empty]
+        [rewrites, empty, sources]
     }
 }
 

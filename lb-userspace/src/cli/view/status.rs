@@ -123,6 +123,7 @@ fn entries(snapshot: &Snapshot, map: &str) -> Option<(usize, u64)> {
         maps::FLOWS4 => (snapshot.flows4.len(), lb_common::flow::WAYS as u64),
         maps::FLOWS6 => (snapshot.flows6.len(), lb_common::flow::WAYS as u64),
         maps::AFFINITY => (snapshot.affinity.len(), 1),
+        maps::SOURCE_RANGES => (snapshot.source_ranges.len(), 1),
         maps::NODE_ADDRS => (snapshot.node_addrs.len(), 1),
         maps::NAMES => (snapshot.names.len(), 1),
         _ => return None,

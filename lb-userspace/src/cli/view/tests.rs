@@ -23,6 +23,7 @@ use lb_common::protocol::{TCP, UDP};
 use lb_common::reason::Reason;
 use lb_common::service::{ServiceRecord, SlotRange, flags};
 use lb_common::settings::Settings;
+use lb_common::source_range::SourceRangeKey;
 use lb_common::stats::ServiceStats;
 
 use super::{Scope, affinity, backends, devices, flows, raw, services, status};
@@ -158,6 +159,10 @@ fn node() -> Snapshot {
         flags: flags::REWRITE_NODE | flags::OUTSIDE_DROP | flags::OUTSIDE_LOCAL_LIST,
         ..web
     };
+    let web_restricted = ServiceRecord {
+        sources: 2,
+        ..web_outside
+    };
     let dns = ServiceRecord {
         inside: SlotRange { offset: 3, len: 1 },
         outside: SlotRange { offset: 3, len: 1 },
@@ -191,10 +196,10 @@ fn node() -> Snapshot {
             frontend(addr("10.96.0.10"), 80, TCP, 1),
             frontend(addr("10.96.0.10"), 0, 0, 4),
             frontend(addr("fd00:96::a"), 0, 0, 4),
-            // A load-balancer address that is closed (S28): it has no port.
-            frontend(addr("203.0.113.9"), 0, 0, 4),
+            // A load-balancer address with source ranges.
+            frontend(addr("203.0.113.9"), 80, TCP, 5),
         ],
-        services: [(1, web), (2, web_outside), (3, dns)].into(),
+        services: [(1, web), (2, web_outside), (3, dns), (5, web_restricted)].into(),
         slots: vec![1, 2, 1, 3, 0],
         backends: [
             (
@@ -219,6 +224,11 @@ fn node() -> Snapshot {
             (4, dead),
         ]
         .into(),
+        source_ranges: vec![
+            (SourceRangeKey::new(2, ip("203.0.113.0"), 24), WEB),
+            (SourceRangeKey::new(2, ip("192.0.2.0"), 25), WEB),
+            (SourceRangeKey::new(1, ip("fd00:2::"), 32), DNS),
+        ],
         flows4: tcp_flows(),
         flows6: udp_flows(),
         affinity: vec![

@@ -3,6 +3,7 @@
 mod lifecycle;
 mod random;
 mod restart;
+mod source_ranges;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -27,6 +28,7 @@ const ROOMY: Capacities = Capacities {
     slots: 10_000,
     backends: 1000,
     services: 1000,
+    source_ranges: 1000,
 };
 
 /// A Service and its endpoints.
@@ -204,6 +206,7 @@ fn assert_empty(maps: &FakeMaps, reconciler: &Reconciler) {
     assert!(maps.frontends.is_empty(), "{:?}", maps.frontends);
     assert!(maps.records.is_empty(), "{:?}", maps.records);
     assert!(maps.names.is_empty());
+    assert!(maps.source_ranges.is_empty(), "{:?}", maps.source_ranges);
     assert!(maps.prefilter.is_empty());
     assert!(maps.backends.values().all(|backend| backend.service == 0));
     assert_eq!(reconciler.usage(maps), super::Usage::default());

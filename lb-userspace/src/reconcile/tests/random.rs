@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use ipnet::IpNet;
 use lb_common::addr::Addr;
 use lb_common::backend::{IN_CLUSTER_LIST, IN_LOCAL_LIST};
 use lb_common::prefilter;
@@ -24,6 +25,9 @@ const NAMES: [(&str, &str, Protocol); 5] = [
     ("d", "10.96.0.4", Protocol::Udp),
     ("e", "10.96.0.5", Protocol::Tcp),
 ];
+
+/// Networks that load-balancer addresses may be restricted to; the last holds everybody.
+const RANGES: [&str; 4] = ["203.0.113.0/24", "192.0.2.0/25", "192.0.2.128/25", "0.0.0.0/0"];
 
 /// External addresses, one of them the cluster IP of a Service.
 const SHARED: [&str; 3] = ["192.0.2.1", "192.0.2.2", "10.96.0.1"];
@@ -50,6 +54,7 @@ impl History {
                 slots: rng.random_range(10..40),
                 backends: rng.random_range(5..20),
                 services: rng.random_range(4..10),
+                source_ranges: rng.random_range(3..12),
             }
         };
         Self {
@@ -148,6 +153,10 @@ impl History {
         }
         let external: Vec<&str> = SHARED.into_iter().filter(|_| rng.random_bool(0.25)).collect();
         case = case.external(&external, Some(rng.random_range(0..3)));
+        let vips = SHARED.into_iter().filter(|_| rng.random_bool(0.3));
+        case.service.load_balancer_vips = vips.map(|ip| ip.parse().unwrap()).collect();
+        let ranges = RANGES.into_iter().filter(|_| rng.random_bool(0.4));
+        case.service.load_balancer_source_ranges = ranges.map(|range| range.parse().unwrap()).collect();
         for policy in [
             &mut case.service.internal_traffic_policy,
             &mut case.service.external_traffic_policy,
@@ -216,12 +225,13 @@ impl History {
             let role = port.frontends.get(key).expect("a planned frontend");
             let planned = match role {
                 RecordRole::Cluster => &port.cluster,
-                RecordRole::External => port.external.as_ref().unwrap(),
+                RecordRole::External | RecordRole::Restricted => port.external.as_ref().unwrap(),
                 RecordRole::UnknownPort => {
                     assert_eq!((record.flags, record.inside.len), (flags::UNKNOWN_PORT, 0));
                     continue;
                 }
             };
+            self.check_sources(record.sources, &port.sources, *role);
             let local = |flag| record.flags & flag != 0;
             self.check_list(
                 record.inside,
@@ -242,6 +252,19 @@ impl History {
             .filter(|(service, _)| !self.broken.contains(*service));
         for port in whole.flat_map(|(_, plan)| &plan.ports) {
             self.check_frontends(port);
+        }
+    }
+
+    fn check_sources(&self, set: u32, planned: &BTreeSet<IpNet>, role: RecordRole) {
+        assert_eq!(set != 0, role == RecordRole::Restricted);
+        if set != 0 {
+            let keys = self.rig.maps.source_ranges.keys();
+            let networks: BTreeSet<IpNet> = keys
+                .filter(|key| key.bits.set == set)
+                .map(|key| key.network().unwrap())
+                .map(|(network, len)| IpNet::new(network, len).unwrap())
+                .collect();
+            assert_eq!(networks, *planned);
         }
     }
 
