@@ -3,6 +3,7 @@
 //! Must not know: what is answered.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -83,11 +84,17 @@ impl Front {
 
     /// Listens on all addresses; returns the addresses bound, and the life that has begun.
     pub(super) async fn listen(self, addresses: Vec<SocketAddr>) -> Result<(Vec<SocketAddr>, Life)> {
+        // All or none: nobody is served before all are bound.
+        let listeners = addresses
+            .into_iter()
+            .map(|address| bind(address).with_context(|| format!("listening on {address}")))
+            .collect::<Result<Vec<_>>>()?;
+        let bound = listeners
+            .iter()
+            .map(TcpListener::local_addr)
+            .collect::<io::Result<_>>()?;
         let life = Life::default();
-        let mut bound = Vec::new();
-        for address in addresses {
-            let listener = bind(address).with_context(|| format!("listening on {address}"))?;
-            bound.push(listener.local_addr()?);
+        for listener in listeners {
             life.tasks.spawn(self.clone().accept(listener, life.clone()));
         }
         Ok((bound, life))

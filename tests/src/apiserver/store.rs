@@ -1,6 +1,6 @@
 //! What etcd is to the API server: objects, one sequence of resource versions, and the history behind them.
 //!
-//! Owns: versions, uids, generations. Must not know: HTTP, who reads.
+//! Owns: versions, and how long history is kept. Must not know: HTTP, who reads.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -123,8 +123,7 @@ impl Store {
         self.remove(&mut state, resource, resource.key(namespace, name), version)
     }
 
-    /// Stores the object exactly as it is, its `resourceVersion` included: for replaying a recording. The store's version
-    /// becomes the object's when that is newer.
+    /// Stores the object exactly as it is, its `resourceVersion` included, which becomes the store's: for replaying a recording.
     ///
     /// # Panics
     /// When the object has no version, or one that the history has passed by: changes come in order.

@@ -7,10 +7,10 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 use lab::apiserver::{ApiServer, Authority, Kind, Recording};
 
-async fn client(server: &ApiServer, token: &str) -> Client {
+async fn client(kubeconfig: lab::apiserver::Kubeconfig) -> Client {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("kubeconfig");
-    server.kubeconfig().token(token).write(&path).unwrap();
+    kubeconfig.write(&path).unwrap();
     let kubeconfig = Kubeconfig::read_from(&path).unwrap();
     let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
         .await
@@ -27,7 +27,7 @@ async fn kube_lists_and_watches_over_tls_with_a_token() {
         .start()
         .unwrap();
     recording.restore(server.store());
-    let services: Api<Service> = Api::all(client(&server, "secret").await);
+    let services: Api<Service> = Api::all(client(server.kubeconfig().token("secret")).await);
 
     let list = services
         .list(&ListParams::default().labels("!service.kubernetes.io/service-proxy-name"))
@@ -55,7 +55,10 @@ async fn kube_lists_and_watches_over_tls_with_a_token() {
 #[tokio::test]
 async fn kube_reads_refusals_as_what_they_are() {
     let server = ApiServer::builder().tokens(["new"]).start().unwrap();
-    let services: Api<Service> = Api::namespaced(client(&server, "old").await, "t");
+    let token = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(token.path(), "old").unwrap();
+    let kubeconfig = server.kubeconfig().token_file(token.path());
+    let services: Api<Service> = Api::namespaced(client(kubeconfig).await, "t");
     let Err(kube::Error::Api(status)) = services.get("nope").await else {
         panic!("an old token is refused");
     };
