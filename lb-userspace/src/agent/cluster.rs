@@ -26,9 +26,12 @@ pub struct Touched {
 }
 
 impl Cluster {
-    /// Takes in an update and notes what it concerns.
+    /// Takes in an update and notes what it concerns. What is as it was concerns nobody: a source may tell more than the model keeps.
     pub fn apply(&mut self, update: Update, touched: &mut Touched) {
         match update {
+            Update::ServiceApplied(service) if self.services.get(&service.key) == Some(&service) => {}
+            Update::SliceApplied(slice) if self.slices.get(&slice.key) == Some(&slice) => {}
+            Update::NodeApplied(node) if self.nodes.get(&node.name) == Some(&node) => {}
             Update::ServiceApplied(service) => {
                 touched.services.insert(service.key.clone());
                 self.services.insert(service.key.clone(), service);
@@ -107,7 +110,7 @@ impl Cluster {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::IpFamily;
+    use crate::model::{IpFamily, ServiceType, TrafficPolicy};
 
     fn slice(name: &str, service: &str) -> Update {
         Update::SliceApplied(EndpointSlice {
@@ -137,6 +140,51 @@ mod tests {
         assert_eq!(touched(&mut cluster, slice("web-1", "web")), ["web"]);
         assert_eq!(touched(&mut cluster, slice("api-1", "api")), ["api"]);
         assert_eq!(slices_of(&cluster, "web"), ["web-1"]);
+    }
+
+    #[test]
+    fn what_is_as_it_was_touches_nothing() {
+        let service = |excluded| {
+            Update::ServiceApplied(Service {
+                key: ServiceKey::new("shop", "web"),
+                uid: String::new(),
+                service_type: ServiceType::ClusterIp,
+                cluster_ips: Vec::new(),
+                ports: Vec::new(),
+                external_ips: Vec::new(),
+                load_balancer_vips: Vec::new(),
+                load_balancer_source_ranges: Vec::new(),
+                internal_traffic_policy: TrafficPolicy::Cluster,
+                external_traffic_policy: TrafficPolicy::Cluster,
+                session_affinity: None,
+                health_check_node_port: None,
+                created: None,
+                excluded,
+            })
+        };
+        let node = |zone: &str| {
+            Update::NodeApplied(Node {
+                name: "n1".to_owned(),
+                zone: Some(zone.to_owned()),
+                internal_ips: Vec::new(),
+                labels: BTreeMap::new(),
+                leaving: false,
+            })
+        };
+        for [first, other] in [
+            [service(false), service(true)],
+            [slice("one", "web"), slice("one", "api")],
+            [node("a"), node("b")],
+        ] {
+            let mut cluster = Cluster::default();
+            let mut touches = |update: &Update| {
+                let mut touched = Touched::default();
+                cluster.apply(update.clone(), &mut touched);
+                touched != Touched::default()
+            };
+            let seen = [&first, &first, &other, &other, &first].map(&mut touches);
+            assert_eq!(seen, [true, false, true, false, true], "{first:?}");
+        }
     }
 
     #[test]

@@ -17,6 +17,8 @@ mod look;
 mod pace;
 mod position;
 mod resource;
+#[cfg(test)]
+mod tests;
 mod trouble;
 mod watch;
 mod wire;
@@ -67,24 +69,18 @@ pub struct Source {
 /// The configuration or the credentials cannot be used.
 pub fn spawn(config: Config, cancel: CancellationToken) -> Result<Source, AccessError> {
     let servers = Servers::connect(&config.access)?;
-    // Nodes that come up together should not ask together.
-    let start = START.mul_f64(rand::random());
-    Ok(watch(servers, config.node_name, start, cancel))
-}
-
-/// [`spawn`] over servers that are given, after a pause.
-#[must_use]
-pub fn watch(servers: Servers, node_name: String, start: Duration, cancel: CancellationToken) -> Source {
     let (events, queue) = EventSender::channel();
-    let publish = events::publish(queue, servers.clone(), node_name.clone());
+    let publish = events::publish(queue, servers.clone(), config.node_name.clone());
     tokio::spawn(cancel.clone().run_until_cancelled_owned(publish));
     let (deliveries, delivered) = mpsc::channel(DELIVERIES);
     let (batches, updates) = mpsc::channel(BATCHES);
     let resources = [
         Resource::services(),
         Resource::endpoint_slices(),
-        Resource::node(&node_name),
+        Resource::node(&config.node_name),
     ];
+    // Nodes that come up together should not ask together.
+    let start = START.mul_f64(rand::random());
     for resource in resources {
         let watch = Watch::new(resource, servers.clone(), events.clone(), deliveries.clone());
         let work = async move {
@@ -93,7 +89,7 @@ pub fn watch(servers: Servers, node_name: String, start: Duration, cancel: Cance
         };
         tokio::spawn(cancel.clone().run_until_cancelled_owned(work));
     }
-    let join = gate::join(delivered, batches, node_name);
+    let join = gate::join(delivered, batches, config.node_name);
     tokio::spawn(cancel.run_until_cancelled_owned(join));
-    Source { updates, events }
+    Ok(Source { updates, events })
 }

@@ -1,0 +1,111 @@
+//! Servers that are away, busy, or do not let us in.
+
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn all_servers_are_tried_before_waiting() {
+    let mut script = Script::new(3);
+    let mut seen = Vec::new();
+    for round in 0..4 {
+        for turn in 0..3 {
+            let (asked, gap) = script.asked("stream").await;
+            seen.push(asked.server);
+            asked.fail();
+            match (round, turn) {
+                (0, 0) => {}
+                (_, 0) => assert!(
+                    gap >= Duration::from_millis(250 << (round - 1)),
+                    "round {round}: {gap:?}"
+                ),
+                _ => assert!(gap < Duration::from_millis(100), "round {round}: {gap:?}"),
+            }
+        }
+    }
+    assert_eq!(seen, [0, 1, 2].repeat(4));
+    let (asked, _) = script.asked("stream").await;
+    asked.stream().complete(5);
+    assert_eq!(script.delivered().await, ".");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_is_left_alone_as_long_as_it_asks_for() {
+    let mut script = Script::new(1);
+    let (asked, _) = script.asked("stream").await;
+    asked.answer_with(429, &[("Retry-After", "9")], &status(429, "TooManyRequests"));
+    let (asked, gap) = script.asked("stream").await;
+    assert!((9..=12).contains(&gap.as_secs()), "{gap:?}");
+    let details = json!({"retryAfterSeconds": 20});
+    asked.answer(
+        504,
+        &changed(json!({"s": status(504, "Timeout")}), "/s/details", details)["s"],
+    );
+    let (asked, gap) = script.asked("stream").await;
+    assert!((20..=26).contains(&gap.as_secs()), "{gap:?}");
+    asked.answer_with(503, &[("Retry-After", "100000")], &json!({}));
+    let (_, gap) = script.asked("stream").await;
+    assert!(gap <= Duration::from_secs(76), "{gap:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn waits_grow_to_half_a_minute_and_begin_anew_after_success() {
+    let mut script = Script::new(1);
+    let mut longest = Duration::ZERO;
+    for _ in 0..12 {
+        let (asked, gap) = script.asked("stream").await;
+        longest = longest.max(gap);
+        asked.fail();
+    }
+    assert!((15..=30).contains(&longest.as_secs()), "{longest:?}");
+    let stream = script.listed(10, &[]).await;
+    stream.cut();
+    let (_, gap) = script.asked("watch 10").await;
+    assert!(gap <= Duration::from_millis(500), "{gap:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_missing_permission_is_waited_for_in_the_same_way() {
+    let mut script = Script::new(1);
+    let message = r#"services is forbidden: User "x" cannot watch resource "services" in API group "" at the cluster scope"#;
+    let forbidden = changed(
+        json!({"s": status(403, "Forbidden")}),
+        "/s/message",
+        json!(message),
+    )["s"]
+        .clone();
+    for _ in 0..5 {
+        script.asked("stream").await.0.answer(403, &forbidden);
+    }
+    for _ in 0..5 {
+        script.asked("stream").await.0.refuse(401, "Unauthorized");
+    }
+    script.asked("stream").await.0.stream().complete(5);
+    assert_eq!(script.delivered().await, ".");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_takes_the_question_and_does_not_answer_is_left() {
+    let mut script = Script::new(2);
+    let (silent, _) = script.asked("stream").await;
+    let (asked, gap) = script.asked("stream").await;
+    assert_eq!((silent.server, asked.server), (0, 1));
+    assert!((60..=70).contains(&gap.as_secs()), "{gap:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_of_which_nothing_more_comes_is_asked_for_again() {
+    let mut script = Script::new(1);
+    script.asked("stream").await.0.refuse(422, "Invalid");
+    let mut list = script.asked("cache 0").await.0.stream();
+    list.raw(r#"{"items":["#);
+    let (_, gap) = script.asked("cache 0").await;
+    assert!((20..=22).contains(&gap.as_secs()), "{gap:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_ends_when_nobody_listens() {
+    let mut script = Script::new(1);
+    let (_asked, _) = script.asked("stream").await;
+    drop(script.deliveries);
+    let end = timeout(Duration::from_secs(1), script.requests.recv()).await;
+    assert!(matches!(end, Ok(None)), "the watch runs");
+}
