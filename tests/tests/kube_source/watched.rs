@@ -7,6 +7,7 @@ use lab::apiserver::{ApiServer, Kind, Kubeconfig, Request, Resource};
 use lb_userspace::model::{EndpointSlice, Node, Service, Update};
 use lb_userspace::source::kube::{Access, Config, Source, spawn};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -25,6 +26,8 @@ pub(crate) struct Watched {
     pub(crate) done: bool,
     /// Objects told of, new or changed.
     pub(crate) told: usize,
+    /// They are read anew when a server fails.
+    _credentials: TempDir,
     _cancel: DropGuard,
 }
 
@@ -48,8 +51,6 @@ impl Watched {
             let _inside = runtime.enter();
             spawn(config, cancel.clone()).unwrap()
         };
-        // A server that fails has the credentials read anew: they must stay.
-        std::mem::forget(dir);
         Self {
             runtime,
             source,
@@ -58,6 +59,7 @@ impl Watched {
             node: None,
             done: false,
             told: 0,
+            _credentials: dir,
             _cancel: cancel.drop_guard(),
         }
     }
@@ -97,8 +99,9 @@ impl Watched {
     }
 
     fn take(&mut self, deadline: Instant) -> bool {
-        let receive = tokio::time::timeout_at(deadline.into(), self.source.updates.recv());
-        let Ok(batch) = self.runtime.block_on(async { receive.await }) else {
+        let updates = &mut self.source.updates;
+        let next = async { tokio::time::timeout_at(deadline.into(), updates.recv()).await };
+        let Ok(batch) = self.runtime.block_on(next) else {
             return false;
         };
         for update in batch.expect("the source ended") {

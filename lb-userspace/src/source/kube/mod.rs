@@ -69,27 +69,33 @@ pub struct Source {
 /// The configuration or the credentials cannot be used.
 pub fn spawn(config: Config, cancel: CancellationToken) -> Result<Source, AccessError> {
     let servers = Servers::connect(&config.access)?;
+    // Nodes that come up together should not ask together.
+    let pause = START.mul_f64(rand::random());
+    Ok(watch(servers, config.node_name, pause, cancel))
+}
+
+/// [`spawn`] over servers that are given, after a pause.
+#[must_use]
+pub fn watch(servers: Servers, node_name: String, pause: Duration, cancel: CancellationToken) -> Source {
     let (events, queue) = EventSender::channel();
-    let publish = events::publish(queue, servers.clone(), config.node_name.clone());
+    let publish = events::publish(queue, servers.clone(), node_name.clone());
     tokio::spawn(cancel.clone().run_until_cancelled_owned(publish));
     let (deliveries, delivered) = mpsc::channel(DELIVERIES);
     let (batches, updates) = mpsc::channel(BATCHES);
     let resources = [
         Resource::services(),
         Resource::endpoint_slices(),
-        Resource::node(&config.node_name),
+        Resource::node(&node_name),
     ];
-    // Nodes that come up together should not ask together.
-    let start = START.mul_f64(rand::random());
     for resource in resources {
         let watch = Watch::new(resource, servers.clone(), events.clone(), deliveries.clone());
         let work = async move {
-            sleep(start).await;
+            sleep(pause).await;
             watch.run().await;
         };
         tokio::spawn(cancel.clone().run_until_cancelled_owned(work));
     }
-    let join = gate::join(delivered, batches, config.node_name);
+    let join = gate::join(delivered, batches, node_name);
     tokio::spawn(cancel.run_until_cancelled_owned(join));
-    Ok(Source { updates, events })
+    Source { updates, events }
 }
