@@ -55,6 +55,12 @@ impl Host {
         }
     }
 
+    /// The addresses at which nodePorts are served.
+    pub fn serving_addresses(&self) -> impl Iterator<Item = IpAddr> {
+        let serving = self.addresses.iter().filter(|(_, serves)| **serves);
+        serving.map(|(ip, _)| *ip)
+    }
+
     /// The content of map `node_addrs`.
     #[must_use]
     pub fn address_entries(&self) -> Vec<(Addr, u32)> {

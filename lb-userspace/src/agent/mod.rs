@@ -9,10 +9,12 @@ pub mod conflicts;
 pub mod devices;
 pub mod host;
 pub mod logging;
+mod observer;
 mod pace;
 pub mod reserved;
 mod run;
 pub mod running;
+mod servers;
 pub mod settings;
 mod sync;
 

@@ -2,6 +2,7 @@
 //!
 //! Owns: the order of a start and the loop over events. Must not know: what an event means ([`super::sync`]).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -9,10 +10,13 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
+use super::observer::Observer;
 use super::sync::Sync;
-use super::{reserved, settings};
+use super::{reserved, servers, settings};
 use crate::config::Config;
-use crate::dataplane::Dataplane;
+use crate::dataplane::{Dataplane, Reader};
+use crate::health::SharedHealth;
+use crate::metrics::AgentMetrics;
 use crate::node;
 use crate::source;
 
@@ -38,6 +42,10 @@ pub fn run(config: Config, source: source::Config) -> Result<()> {
 async fn serve(config: Config, source: source::Config) -> Result<()> {
     let mut stop = Stop::new()?;
     let options = settings::dataplane(&config);
+    let health = SharedHealth::new(servers::has_datapath(&config.bpffs));
+    let metrics = Arc::new(AgentMetrics::default());
+    // Before anything that takes long: a datapath that goes on serving is healthy meanwhile.
+    servers::serve_health(&config, &health, &metrics);
     let load = tokio::task::spawn_blocking(move || Dataplane::open_or_create(&options));
     // The kernel may check the programs for seconds; being asked to stop need not wait for it.
     let mut dataplane = tokio::select! {
@@ -57,8 +65,12 @@ async fn serve(config: Config, source: source::Config) -> Result<()> {
     let mut network = node::watch(cancel.clone())
         .await
         .context("cannot follow this host's network")?;
+    servers::serve_metrics(&config, &metrics)?;
+    let needs_node = matches!(source, source::Config::Kube(_));
     let mut source = source::spawn(source, cancel)?;
-    let mut sync = Sync::new(config, dataplane, source.events)?;
+    let sizes = Reader::open(&config.bpffs)?.sizes()?;
+    let observer = Observer::new(health, metrics, source.events.clone(), sizes, needs_node);
+    let mut sync = Sync::new(config, dataplane, source.events, observer)?;
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
 

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::io::Write;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
@@ -13,11 +13,12 @@ use super::cluster::{Cluster, Touched};
 use super::complaints::Complaints;
 use super::devices::Devices;
 use super::host::Host;
+use super::observer::{Observer, Round};
 use super::pace::Pace;
 use super::settings;
 use crate::config::Config;
 use crate::dataplane::{Dataplane, KernelMaps, Reader};
-use crate::model::{ObjectRef, ServiceKey, Update};
+use crate::model::{IpFamily, ObjectRef, ServiceKey, Update};
 use crate::node::NodeState;
 use crate::plan::{PlanConfig, ServicePlan, plan_service};
 use crate::reconcile::maps::MapError;
@@ -49,6 +50,7 @@ pub(super) struct Sync {
     pace: Pace,
     complaints: Complaints<Subject>,
     events: EventSender,
+    observer: Observer,
 }
 
 /// What a complaint is about.
@@ -69,11 +71,17 @@ enum Subject {
 }
 
 impl Sync {
-    /// Begins with what the maps hold; what owners of objects should hear goes to `events`.
+    /// Begins with what the maps hold; what owners of objects should hear goes to `events`, and what the work looks like to
+    /// `observer`.
     ///
     /// # Errors
     /// The maps cannot be opened or read, or this node has no name.
-    pub(super) fn new(config: Config, dataplane: Dataplane, events: EventSender) -> Result<Self> {
+    pub(super) fn new(
+        config: Config,
+        dataplane: Dataplane,
+        events: EventSender,
+        observer: Observer,
+    ) -> Result<Self> {
         let maps = dataplane.service_maps()?;
         let reconciler = Reconciler::restore(&maps, GRACE, Instant::now())?;
         Ok(Self {
@@ -93,11 +101,14 @@ impl Sync {
             pace: Pace::new(Instant::now()),
             complaints: Complaints::default(),
             events,
+            observer,
         })
     }
 
     /// Takes in what the source tells.
     pub(super) fn take(&mut self, updates: Vec<Update>) {
+        self.observer.round_begins();
+        self.observer.hears(&updates);
         let mut touched = Touched::default();
         for update in updates {
             self.cluster.apply(update, &mut touched);
@@ -108,6 +119,7 @@ impl Sync {
 
     /// Notes that the host's network changed.
     pub(super) fn host_changed(&mut self) {
+        self.observer.round_begins();
         self.host_changed = true;
     }
 
@@ -117,8 +129,10 @@ impl Sync {
     /// What an earlier agent left on devices cannot be looked at. Everything else that fails is logged and tried again.
     pub(super) fn bring_about(&mut self, network: &NodeState) -> Result<()> {
         if !self.cluster.is_complete() {
+            self.observer.waits_for_lists();
             return Ok(());
         }
+        let begun = Instant::now();
         if std::mem::take(&mut self.host_changed) {
             self.look_at_host(network);
         }
@@ -136,10 +150,11 @@ impl Sync {
         }
         let devices = self.devices.follow(&mut self.dataplane, &self.host.devices);
         let (services, writes) = self.report(&report);
+        let worked = services > 0 || devices != super::devices::Change::default();
         if writes > 0 {
             self.pace.changed(Instant::now());
         }
-        if services > 0 || devices != super::devices::Change::default() {
+        if worked {
             tracing::info!(
                 services,
                 writes,
@@ -149,6 +164,7 @@ impl Sync {
                 "synced"
             );
         }
+        self.show(worked.then(|| begun.elapsed()), &report);
         if !std::mem::replace(&mut self.ready, true) {
             // Nobody may be reading; that is no reason to stop serving.
             let _ = writeln!(std::io::stderr(), "{READY}");
@@ -158,6 +174,7 @@ impl Sync {
 
     /// Frees what nothing uses any more, and tries again what there was no room for.
     pub(super) fn collect(&mut self) {
+        self.observer.round_begins();
         if !self.reconciler.has_idle() || !self.pace.is_due(Instant::now()) {
             return;
         }
@@ -185,18 +202,13 @@ impl Sync {
         }
         self.addresses_pending |= host.addresses != self.host.addresses;
         self.host = host;
+        self.observer.serves_at(self.host.serving_addresses().collect());
     }
 
     fn write_addresses(&mut self) {
-        let serving = self
-            .host
-            .addresses
-            .iter()
-            .filter(|(_, serves)| **serves)
-            .map(|(ip, _)| *ip);
         let written = self
             .reconciler
-            .set_node_addresses(&mut self.maps, serving)
+            .set_node_addresses(&mut self.maps, self.host.serving_addresses())
             .map_err(anyhow::Error::from)
             .and_then(|()| Ok(self.dataplane.set_node_addrs(self.host.address_entries())?));
         self.addresses_pending = written.is_err();
@@ -209,14 +221,7 @@ impl Sync {
     fn sync_services(&mut self) -> Report {
         let mut changes: Vec<(ServiceKey, Option<ServicePlan>)> = Vec::new();
         for key in std::mem::take(&mut self.pending) {
-            let plan = self.cluster.service(&key).map(|service| {
-                plan_service(
-                    service,
-                    &self.cluster.slices_of(&key),
-                    &self.host.node,
-                    &self.plan_config,
-                )
-            });
+            let plan = self.plan(&key);
             let warnings = plan.iter().flat_map(|plan| &plan.warnings);
             let notes: Vec<String> = warnings.map(ToString::to_string).collect();
             self.tell(Subject::Plan(key.clone()), &key, Reason::PartIgnored, notes);
@@ -229,6 +234,47 @@ impl Sync {
         } else {
             self.reconciler.inputs_complete(&mut self.maps, now)
         }
+    }
+
+    fn plan(&mut self, key: &ServiceKey) -> Option<ServicePlan> {
+        let Some(service) = self.cluster.service(key) else {
+            self.observer.gone(key);
+            return None;
+        };
+        let slices = self.cluster.slices_of(key);
+        let plan = plan_service(service, &slices, &self.host.node, &self.plan_config);
+        self.observer.planned(service, &slices, &self.host.node, &plan);
+        Some(plan)
+    }
+
+    /// Lets others see what became of a round.
+    fn show(&mut self, took: Option<Duration>, report: &Report) {
+        let failures = report
+            .services
+            .values()
+            .filter(|service| service.outcome.is_err());
+        let round = Round {
+            took,
+            failures: failures.count(),
+            failed: self.reconciler.failed(),
+            unapplied: self.unapplied(),
+            usage: self.reconciler.usage(&self.maps),
+        };
+        self.observer
+            .round_ends(&round, self.cluster.node(&self.node_name));
+    }
+
+    /// The families in which something waits to be tried again.
+    fn unapplied(&self) -> BTreeSet<IpFamily> {
+        if self.addresses_pending || self.devices.incomplete() {
+            return IpFamily::ALL.into();
+        }
+        let failed = self.reconciler.failed().iter();
+        let families = failed.flat_map(|key| match self.cluster.service(key) {
+            Some(service) => service.cluster_ips.iter().map(|ip| IpFamily::of(*ip)).collect(),
+            None => IpFamily::ALL.to_vec(),
+        });
+        families.collect()
     }
 
     /// Logs what went wrong; counts Services and writes.

@@ -188,3 +188,51 @@ impl Site for CheckSite {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::time::{sleep, timeout};
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    #[tokio::test]
+    async fn the_owner_of_a_service_whose_port_is_taken_hears_of_it_once() {
+        let holder = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let at = holder.local_addr().unwrap();
+        let (events, mut told) = EventSender::channel();
+        let checks = ServiceChecks::start(SharedHealth::new(true), events);
+        let check = Check {
+            port: at.port(),
+            uid: "1234".to_owned(),
+            local_endpoints: [(IpFamily::V4, 1)].into(),
+        };
+        checks.set_addresses([at.ip()].into());
+        checks.set(&ServiceKey::new("shop", "web"), Some(check));
+        let event = timeout(PATIENCE, told.recv()).await.unwrap().unwrap();
+        assert_eq!(event.object, ObjectRef::new("Service", "shop", "web"));
+        assert_eq!(event.uid, "1234");
+        assert_eq!(event.reason.as_str(), "FailedToStartServiceHealthcheck");
+        assert!(event.note.contains(&at.to_string()), "{}", event.note);
+
+        drop(holder);
+        let served = async {
+            while TcpStream::connect(at).await.is_err() {
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(PATIENCE, served).await.unwrap();
+        assert!(told.try_recv().is_err(), "it was told once");
+        drop(checks);
+        let closed = async {
+            while TcpStream::connect(at).await.is_ok() {
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(PATIENCE, closed).await.unwrap();
+    }
+}

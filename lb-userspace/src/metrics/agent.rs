@@ -46,14 +46,16 @@ pub struct AgentMetrics {
 /// A sync that is over.
 #[derive(Clone, Copy, Debug)]
 pub struct Sync {
-    /// How long it took.
-    pub duration: Duration,
+    /// How long it took; `None` when there was nothing to do.
+    pub took: Option<Duration>,
     /// When it was over.
     pub at: SystemTime,
     /// Services that failed in it.
     pub failures: usize,
     /// Services that are not as they should be after it.
     pub failed: usize,
+    /// Everything that was asked for is in the kernel.
+    pub in_force: bool,
 }
 
 impl Default for AgentMetrics {
@@ -133,9 +135,11 @@ impl AgentMetrics {
     /// A sync is over; it saw every change that was queued.
     pub fn synced(&self, sync: &Sync) {
         for family in IpFamily::ALL {
-            let duration = self.sync_duration.with_label_values(&[family.to_string()]);
-            duration.observe(sync.duration.as_secs_f64());
-            if sync.failed == 0 {
+            if let Some(took) = sync.took {
+                let duration = self.sync_duration.with_label_values(&[family.to_string()]);
+                duration.observe(took.as_secs_f64());
+            }
+            if sync.in_force {
                 set_time(&self.last_sync, family, sync.at);
             }
         }

@@ -3,6 +3,9 @@
 //! Owns: the message and its queue. Must not know: how it is told, which a source does (the Kubernetes API as Events; a
 //! directory not at all, since what is logged is all its owner reads).
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use tokio::sync::mpsc;
 
 use crate::model::ObjectRef;
@@ -53,6 +56,7 @@ impl Reason {
 #[derive(Clone, Debug, Default)]
 pub struct EventSender {
     queue: Option<mpsc::Sender<ObjectEvent>>,
+    dropped: Arc<AtomicU64>,
 }
 
 impl EventSender {
@@ -60,13 +64,28 @@ impl EventSender {
     #[must_use]
     pub fn channel() -> (Self, mpsc::Receiver<ObjectEvent>) {
         let (sender, receiver) = mpsc::channel(WAITING);
-        (Self { queue: Some(sender) }, receiver)
+        let sender = Self {
+            queue: Some(sender),
+            dropped: Arc::default(),
+        };
+        (sender, receiver)
     }
 
     /// Leaves an event. Never waits: with the queue full, or with nobody to tell, the event is dropped. Says whether it was kept.
     pub fn send(&self, event: ObjectEvent) -> bool {
-        self.queue
-            .as_ref()
-            .is_some_and(|queue| queue.try_send(event).is_ok())
+        let Some(queue) = &self.queue else {
+            return false;
+        };
+        let kept = queue.try_send(event).is_ok();
+        if !kept {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+        kept
+    }
+
+    /// How many events were dropped for want of room.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
     }
 }
