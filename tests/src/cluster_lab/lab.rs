@@ -7,8 +7,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use lb_userspace::source::dir;
 
-use super::objects::{CLUSTER_IPS, Objects};
+use super::objects::Objects;
 use super::service::{Endpoint, Service, TARGET_PORT};
 use crate::agent::Agent;
 use crate::apiserver::ApiServer;
@@ -21,8 +22,8 @@ use crate::topology::Topology;
 
 /// How long an agent may take to bring about a change of the objects: it may be waiting to ask an API server once more.
 const APPLIED: Duration = Duration::from_secs(45);
-/// Where the API server listens.
-const API_PORT: u16 = 6443;
+/// The ranges Services' addresses are from.
+const CLUSTER_IPS: [&str; 2] = ["10.96.0.0/16", "fd00:96::/108"];
 /// What every pod's server listens on.
 const SERVED: [(Protocol, u16); 2] = [(Protocol::Tcp, TARGET_PORT), (Protocol::Udp, TARGET_PORT)];
 
@@ -42,9 +43,10 @@ pub struct Shape {
 }
 
 /// Where agents get objects from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum ObjectSource {
     /// A directory all of them read.
+    #[value(name = "dir")]
     Directory,
     /// An API server on the wire, the double of [`apiserver`](crate::apiserver), over TLS.
     Kube,
@@ -111,12 +113,11 @@ impl ClusterLab {
             .pods(shape.pods)
             .uplink(shape.uplink)
             .build()?;
+        let cluster_ips = CLUSTER_IPS.map(|range| range.parse().expect("a constant"));
+        let ranges = dir::Ranges::new(&cluster_ips, 30_000..=32_767, &[])?;
         let objects = match shape.source {
-            ObjectSource::Directory => Objects::in_directory()?,
-            ObjectSource::Kube => {
-                let wire = topology.wire(0);
-                Objects::in_api(wire.ns(), (wire.address(false), API_PORT).into())?
-            }
+            ObjectSource::Directory => Objects::in_directory("cluster", ranges)?,
+            ObjectSource::Kube => Objects::in_api("cluster", ranges, topology.wire(0))?,
         };
         let lab = Self {
             agents: Vec::new(),

@@ -10,7 +10,7 @@
 pub mod conversation;
 mod lab;
 pub mod netfilter;
-mod objects;
+pub(crate) mod objects;
 pub mod service;
 
 pub use lab::{ClusterLab, ObjectSource, Shape};

@@ -3,7 +3,6 @@
 //! Must not know: which objects.
 
 use std::fs;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
@@ -11,27 +10,29 @@ use lb_userspace::source::dir;
 
 use crate::agent::Source;
 use crate::apiserver::{ApiServer, Authority};
-use crate::netns::NsHandle;
+use crate::host::Wire;
 use crate::publish::publish;
 use crate::scratch::Scratch;
 
-/// The ranges Services' addresses are from.
-pub(super) const CLUSTER_IPS: [&str; 2] = ["10.96.0.0/16", "fd00:96::/108"];
+/// Where the API server listens.
+const API_PORT: u16 = 6443;
 
 /// Manifests, and who passes them on.
 #[derive(Debug)]
-pub(super) struct Objects {
+pub(crate) struct Objects {
     // Dropped before the files that it was started with.
     api: Option<ApiServer>,
     scratch: Scratch,
+    ranges: dir::Ranges,
 }
 
 impl Objects {
-    /// A directory the agents read.
-    pub(super) fn in_directory() -> Result<Self> {
+    /// A directory the agents read. Addresses are allocated from `ranges`.
+    pub(crate) fn in_directory(label: &str, ranges: dir::Ranges) -> Result<Self> {
         let objects = Self {
             api: None,
-            scratch: Scratch::new("cluster")?,
+            scratch: Scratch::new(label)?,
+            ranges,
         };
         for path in [objects.manifests(), objects.state()] {
             fs::create_dir(&path).with_context(|| format!("making {}", path.display()))?;
@@ -39,22 +40,19 @@ impl Objects {
         Ok(objects)
     }
 
-    /// An API server in a namespace, over TLS.
-    pub(super) fn in_api(ns: &NsHandle, address: SocketAddr) -> Result<Self> {
-        let api = ApiServer::builder().inside(ns).listen(address);
+    /// An API server on a wire, over TLS, which holds what the directory does.
+    pub(crate) fn in_api(label: &str, ranges: dir::Ranges, wire: &Wire) -> Result<Self> {
+        let address = (wire.address(false), API_PORT).into();
+        let api = ApiServer::builder().inside(wire.ns()).listen(address);
         let api = api.tls(&Authority::new()?).start()?;
-        let objects = Self {
-            api: Some(api),
-            ..Self::in_directory()?
-        };
-        if let Some(api) = &objects.api {
-            api.kubeconfig().write(&objects.kubeconfig())?;
-        }
+        let mut objects = Self::in_directory(label, ranges)?;
+        api.kubeconfig().write(&objects.kubeconfig())?;
+        objects.api = Some(api);
         Ok(objects)
     }
 
     /// Where agents get them from.
-    pub(super) fn source(&self) -> Source {
+    pub(crate) fn source(&self) -> Source {
         match self.api {
             None => Source::Directory(self.manifests()),
             Some(_) => Source::Kube {
@@ -64,19 +62,22 @@ impl Objects {
     }
 
     /// The API server, where there is one.
-    pub(super) fn api(&self) -> Option<&ApiServer> {
+    pub(crate) fn api(&self) -> Option<&ApiServer> {
         self.api.as_ref()
     }
 
     /// The directory the agents remember in.
-    pub(super) fn state(&self) -> PathBuf {
+    pub(crate) fn state(&self) -> PathBuf {
         self.scratch.path().join("state")
     }
 
-    /// Puts a file of manifests in place whole: written aside, then renamed.
-    pub(super) fn write(&self, name: &str, text: &str) -> Result<()> {
-        let aside = self.scratch.path().join("written-aside");
+    /// Puts a file of manifests in place whole: written aside, then renamed. One that is the same already is left alone.
+    pub(crate) fn write(&self, name: &str, text: &str) -> Result<()> {
         let path = self.manifests().join(name);
+        if fs::read_to_string(&path).is_ok_and(|held| held == text) {
+            return Ok(());
+        }
+        let aside = self.scratch.path().join("written-aside");
         fs::write(&aside, text)
             .and_then(|()| fs::rename(&aside, &path))
             .with_context(|| format!("writing {}", path.display()))?;
@@ -84,31 +85,36 @@ impl Objects {
     }
 
     /// Removes a file of manifests.
-    pub(super) fn remove(&self, name: &str) -> Result<()> {
+    pub(crate) fn remove(&self, name: &str) -> Result<()> {
         let path = self.manifests().join(name);
         fs::remove_file(&path).with_context(|| format!("removing {}", path.display()))?;
         self.publish()
     }
 
-    /// Has the API server hold what the directory does.
-    fn publish(&self) -> Result<()> {
-        let Some(api) = &self.api else {
-            return Ok(());
-        };
-        let cluster = CLUSTER_IPS.map(|range| range.parse().expect("a constant"));
-        let stored = dir::stored(dir::Config {
+    /// The directory, and what its objects are given, to be read as the agents' own source does.
+    pub(crate) fn config(&self) -> dir::Config {
+        dir::Config {
             path: self.manifests(),
-            ranges: dir::Ranges::new(&cluster, 30_000..=32_767, &[])?,
-            state_dir: None,
-        })?;
-        publish(&stored, api.store())
+            ranges: self.ranges.clone(),
+            state_dir: Some(self.state()),
+        }
     }
 
-    fn manifests(&self) -> PathBuf {
+    /// The directory of manifests.
+    pub(crate) fn manifests(&self) -> PathBuf {
         self.scratch.path().join("manifests")
     }
 
-    fn kubeconfig(&self) -> PathBuf {
+    /// The kubeconfig of the API server, where there is one.
+    pub(crate) fn kubeconfig(&self) -> PathBuf {
         self.scratch.path().join("kubeconfig")
+    }
+
+    /// Has the API server hold what the directory does.
+    fn publish(&self) -> Result<()> {
+        match &self.api {
+            Some(api) => publish(&dir::stored(self.config())?, api.store()),
+            None => Ok(()),
+        }
     }
 }

@@ -1,13 +1,12 @@
 //! The cluster in miniature, standing: the lab's nodes and pods, servers on them, manifests in a directory, an agent on
-//! each node that serves from it.
+//! each node that serves from it, or from an API server that holds the same.
 //!
-//! All agents share a state directory: the directory source allocates under a lock there, so they agree on every
+//! Without an API server all agents share a state directory: the directory source allocates under a lock there, so they agree on every
 //! address. And they pin into a bpffs each, as they would on machines of their own.
 //!
 //! Owns: making and changing it. Must not know: traffic.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -21,11 +20,12 @@ use serde::Serialize;
 use super::plan::PodPlan;
 use super::probe::{CallerId, World};
 use super::slices::{slices, zone};
-use crate::agent::Agent;
+use crate::agent::{Agent, Source};
+use crate::cluster_lab::ObjectSource;
+use crate::cluster_lab::objects::Objects;
 use crate::host::Uplink;
 use crate::netns::NsHandle;
 use crate::pod::Pod;
-use crate::scratch::Scratch;
 use crate::server::Server;
 use crate::topology::Topology;
 
@@ -46,13 +46,13 @@ pub(super) struct Ranges {
 /// A standing cluster; gone on drop.
 #[derive(Debug)]
 pub(super) struct Cluster {
-    // Dropped in this order: agents, those who talk, the lab, the files.
+    // Dropped in this order: agents, those who talk, the API server and the files, the lab.
     pub(super) agents: Vec<Agent>,
     servers: BTreeMap<String, Server>,
     made: BTreeMap<String, Pod>,
     callers: Vec<Pod>,
-    pub(super) topology: Topology,
     directory: Directory,
+    pub(super) topology: Topology,
     ranges: Ranges,
     /// The pods that still live.
     pub(super) pods: Vec<PodPlan>,
@@ -63,6 +63,7 @@ impl Cluster {
     /// Makes nodes and a calling pod on each, and writes the directory.
     pub(super) fn build(
         nodes: u8,
+        source: ObjectSource,
         ranges: Ranges,
         files: &[ManifestFile],
         services: Vec<v1::Service>,
@@ -78,7 +79,7 @@ impl Cluster {
             .uplink(Uplink::WholeFrames)
             .service_ranges(routed)
             .build()?;
-        let mut directory = Directory::new()?;
+        let mut directory = Directory::new(source, &ranges, &topology)?;
         directory.write_manifests(files)?;
         directory.write_nodes(&topology)?;
         Ok(Self {
@@ -132,7 +133,7 @@ impl Cluster {
             let texts: Vec<_> = ranges.iter().map(ToString::to_string).collect();
             texts.join(",")
         };
-        let state = self.directory.state();
+        let state = self.directory.objects.state();
         let state = state
             .to_str()
             .context("the scratch directory's path is no text")?;
@@ -140,7 +141,7 @@ impl Cluster {
             let name = node.name();
             let agent = Agent::start(
                 node.ns(),
-                self.directory.source().as_path(),
+                self.directory.objects.source(),
                 &[
                     "--hostname-override",
                     &name,
@@ -161,16 +162,7 @@ impl Cluster {
 
     /// What the agents make of the directory: the same reader with the same state.
     pub(super) fn report(&self) -> Result<Report> {
-        let ranges = dir::Ranges::new(
-            &self.ranges.cluster_ips,
-            30_000..=32_767,
-            &self.ranges.load_balancers,
-        )?;
-        Ok(dir::check(dir::Config {
-            path: self.directory.source(),
-            ranges,
-            state_dir: Some(self.directory.state()),
-        })?)
+        Ok(dir::check(self.directory.objects.config())?)
     }
 
     /// Sends what the client has for an address through a node.
@@ -234,39 +226,31 @@ impl Cluster {
         })
     }
 
-    /// Where the manifests are.
-    pub(super) fn source(&self) -> PathBuf {
-        self.directory.source()
+    /// Where the agents get their objects from.
+    pub(super) fn source(&self) -> Source {
+        self.directory.objects.source()
     }
 }
 
 /// The files the agents read and keep.
 #[derive(Debug)]
 struct Directory {
-    scratch: Scratch,
+    objects: Objects,
     /// The user's files, as (copy, original).
     copies: Vec<(PathBuf, PathBuf)>,
 }
 
 impl Directory {
-    fn new() -> Result<Self> {
-        let scratch = Scratch::new("demo")?;
-        let directory = Self {
-            scratch,
-            copies: Vec::new(),
+    fn new(source: ObjectSource, ranges: &Ranges, topology: &Topology) -> Result<Self> {
+        let ranges = dir::Ranges::new(&ranges.cluster_ips, 30_000..=32_767, &ranges.load_balancers)?;
+        let objects = match source {
+            ObjectSource::Directory => Objects::in_directory("demo", ranges),
+            ObjectSource::Kube => Objects::in_api("demo", ranges, topology.wire(0)),
         };
-        for path in [directory.source(), directory.state()] {
-            fs::create_dir(&path).with_context(|| format!("making {}", path.display()))?;
-        }
-        Ok(directory)
-    }
-
-    fn source(&self) -> PathBuf {
-        self.scratch.path().join("manifests")
-    }
-
-    fn state(&self) -> PathBuf {
-        self.scratch.path().join("state")
+        Ok(Self {
+            objects: objects?,
+            copies: Vec::new(),
+        })
     }
 
     /// Copies the user's files unchanged, numbered, so that two of one name do not meet.
@@ -285,8 +269,9 @@ impl Directory {
                 _ => ".yaml",
             };
             let copy = format!("{:02}-{name}{suffix}", index + 1);
-            self.replace(&copy, &file.text)?;
-            self.copies.push((self.source().join(copy), file.path.clone()));
+            self.objects.write(&copy, &file.text)?;
+            self.copies
+                .push((self.objects.manifests().join(copy), file.path.clone()));
         }
         Ok(())
     }
@@ -313,7 +298,7 @@ impl Directory {
             });
             object
         });
-        self.replace("demo-nodes.yaml", &documents(nodes)?)
+        self.objects.write("demo-nodes.yaml", &documents(nodes)?)
     }
 
     fn write_slices(
@@ -332,22 +317,10 @@ impl Directory {
         }
         let name = service.metadata.name.as_deref().unwrap_or_default();
         let namespace = super::manifest::namespace(&service.metadata);
-        self.replace(
+        self.objects.write(
             &format!("demo-endpoints-{namespace}-{name}.yaml"),
             &documents(slices)?,
         )
-    }
-
-    /// Puts a file in place whole: written aside, then renamed. One that is the same already is left alone.
-    fn replace(&self, name: &str, text: &str) -> Result<()> {
-        let path = self.source().join(name);
-        if fs::read_to_string(&path).is_ok_and(|held| held == text) {
-            return Ok(());
-        }
-        let aside = self.scratch.path().join("written-aside");
-        fs::write(&aside, text)
-            .and_then(|()| fs::rename(&aside, &path))
-            .with_context(|| format!("writing {}", path.display()))
     }
 }
 

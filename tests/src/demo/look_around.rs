@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::cluster::Cluster;
 use super::probe::{CallerId, Expect, Probe};
-use crate::agent;
+use crate::agent::{self, Source};
 use crate::server::Protocol;
 
 /// The instructions.
@@ -57,10 +57,20 @@ pub(super) fn text(cluster: &Cluster, probes: &[Probe]) -> Result<String> {
         "inside a node; all namespaces: ip netns list",
         format!("ip netns exec {} bash", cluster.topology.node(0).ns().name()),
     );
-    say(
-        "the agents follow this directory: edit a manifest and look again",
-        format!("ls {}", cluster.source().display()),
-    );
+    match cluster.source() {
+        Source::Directory(path) => say(
+            "the agents follow this directory: edit a manifest and look again",
+            format!("ls {}", path.display()),
+        ),
+        Source::Kube { kubeconfig } => say(
+            "what the agents have from the API server",
+            format!(
+                "ip netns exec {} {xvip} check --source kube --kubeconfig {} --hostname-override node0",
+                cluster.topology.node(0).ns().name(),
+                kubeconfig.display()
+            ),
+        ),
+    }
     lines.push(String::new());
     lines.push("Ctrl-C in this terminal tears it all down.".to_owned());
     lines.push(String::new());

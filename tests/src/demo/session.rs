@@ -18,6 +18,7 @@ use super::probe::{Probe, Probes, probes};
 use super::progress::Step;
 use super::report::{self, Figures};
 use super::{kill, look_around, plan, ranges, topology_view, traffic};
+use crate::cluster_lab::ObjectSource;
 
 /// Lines of the flow table that are shown.
 const FLOW_LINES: usize = 14;
@@ -41,6 +42,10 @@ pub struct Options {
     /// Calls to each frontend from each caller (the client outside, a pod on every node)
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..))]
     pub requests: u16,
+
+    /// Where the agents get their objects from: the directory of manifests, or an API server (a double of it)
+    #[arg(long, value_enum, default_value_t = ObjectSource::Directory)]
+    pub source: ObjectSource,
 
     /// Leave it standing afterwards, until Ctrl-C
     #[arg(long)]
@@ -182,7 +187,7 @@ fn stand_up(
     notes: &mut Vec<String>,
 ) -> Result<Cluster> {
     let step = Step::begin(format!("a wire, a client and {} nodes", options.nodes));
-    let mut cluster = Cluster::build(options.nodes, ranges, files, services)?;
+    let mut cluster = Cluster::build(options.nodes, options.source, ranges, files, services)?;
     step.done("");
     let step = Step::begin("pods");
     for (index, pod) in pods.iter().enumerate() {
