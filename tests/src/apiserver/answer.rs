@@ -49,9 +49,9 @@ pub(super) struct Core {
 }
 
 impl Core {
-    pub(super) fn new(store: Store) -> Self {
+    pub(super) fn new(store: Store, patience: Duration) -> Self {
         Self {
-            cache: Arc::new(Cache::new(store.clone())),
+            cache: Arc::new(Cache::new(store.clone(), patience)),
             store,
             faults: Faults::default(),
             journal: Journal::default(),

@@ -10,12 +10,13 @@ use tokio::time::timeout;
 use super::refusal::Refusal;
 use super::store::Store;
 
-/// How long a request waits for the cache to become fresh enough, as the API server does.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// How long the API server has a request wait for its cache to become fresh enough.
+pub(super) const PATIENCE: Duration = Duration::from_secs(3);
 
 #[derive(Debug)]
 pub(super) struct Cache {
     store: Store,
+    patience: Duration,
     /// The version it stands still at.
     frozen: watch::Sender<Option<u64>>,
 }
@@ -28,9 +29,10 @@ pub(super) struct Follower {
 }
 
 impl Cache {
-    pub(super) fn new(store: Store) -> Self {
+    pub(super) fn new(store: Store, patience: Duration) -> Self {
         Self {
             store,
+            patience,
             frozen: watch::Sender::new(None),
         }
     }
@@ -65,7 +67,7 @@ impl Cache {
                 follower.moved().await;
             }
         };
-        timeout(PATIENCE, reached)
+        timeout(self.patience, reached)
             .await
             .map_err(|_| Refusal::too_large_resource_version(version, self.version()))
     }

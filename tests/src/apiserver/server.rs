@@ -14,6 +14,7 @@ use crate::netns::NsHandle;
 use crate::poll;
 
 use super::answer::Core;
+use super::cache::PATIENCE;
 use super::faults::Faults;
 use super::front::{Front, Life};
 use super::kubeconfig::Kubeconfig;
@@ -32,6 +33,7 @@ pub struct Builder {
     authority: Option<Authority>,
     store: Option<Store>,
     tokens: Option<Vec<String>>,
+    patience: Option<Duration>,
 }
 
 impl Builder {
@@ -70,6 +72,14 @@ impl Builder {
         self
     }
 
+    /// How long a request waits for the watch cache to become fresh enough before it is refused (504). Without: 3 s, as
+    /// kube-apiserver.
+    #[must_use]
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.patience = Some(patience);
+        self
+    }
+
     /// Starts it; returns when it listens.
     ///
     /// # Errors
@@ -84,8 +94,10 @@ impl Builder {
             .as_ref()
             .map(|authority| authority.server_config(addresses.iter().map(SocketAddr::ip)))
             .transpose()?;
+        let patience = self.patience.unwrap_or(PATIENCE);
+        let core = Core::new(self.store.unwrap_or_default(), patience);
         let mut server = ApiServer {
-            front: Front::new(Core::new(self.store.unwrap_or_default()), tls),
+            front: Front::new(core, tls),
             authority: self.authority,
             addresses: Vec::new(),
             thread: Thread::start(self.ns)?,

@@ -33,6 +33,16 @@ pub(crate) enum End {
     Reset,
 }
 
+/// A server whose cache is waited for as long as a reader waits: however busy the machine, what must come comes.
+pub(crate) fn patient() -> ApiServer {
+    ApiServer::builder().patience(PATIENCE).start().unwrap()
+}
+
+/// A server that waits for its cache no longer than it must.
+pub(crate) fn impatient() -> ApiServer {
+    ApiServer::builder().patience(SILENCE).start().unwrap()
+}
+
 /// Sends a request; `line` is `GET /path?query`.
 pub(crate) fn send(
     address: SocketAddr,

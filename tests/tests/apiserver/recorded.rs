@@ -3,7 +3,7 @@
 use lab::apiserver::{ApiServer, Exchange, Recording, Stream};
 use serde_json::Value;
 
-use crate::client::{get, get_json, send};
+use crate::client::{get, get_json, impatient, send};
 
 fn restored() -> (Recording, ApiServer) {
     let recording = Recording::load().unwrap();
@@ -97,7 +97,7 @@ fn refusal<'a>(recording: &'a Recording, what: &str) -> &'a Exchange {
 /// Brings the store to the version it was at when this was recorded, and compares the answers.
 fn refuses_as_recorded(what: &str, version: u64) {
     let recording = Recording::load().unwrap();
-    let server = ApiServer::start().unwrap();
+    let server = impatient();
     server.store().restore([], version);
     let recorded = refusal(&recording, what);
     let mut answer = send(server.address(), &recorded.request, &[], "").unwrap();

@@ -5,11 +5,10 @@ use std::thread;
 use lab::apiserver::{ApiServer, Store};
 use serde_json::{Value, json};
 
-use crate::client::{get, get_json, names, service};
+use crate::client::{PATIENCE, get, get_json, impatient, names, patient, service};
 
 /// At 2 there is `a`, at 3 `a` and `b`, at 4 all three; the cache stands still at 3.
-fn lagging() -> (Store, ApiServer) {
-    let server = ApiServer::start().unwrap();
+fn lagging(server: ApiServer) -> (Store, ApiServer) {
     let store = server.store().clone();
     store.apply(service("a"));
     store.apply(service("b"));
@@ -21,7 +20,7 @@ fn lagging() -> (Store, ApiServer) {
 
 #[test]
 fn a_list_is_of_the_version_its_options_call_for() {
-    let (_, server) = lagging();
+    let (_, server) = lagging(impatient());
     for (query, version, expected) in [
         ("", "4", vec!["a", "b", "c"]),
         ("resourceVersion=", "4", vec!["a", "b", "c"]),
@@ -50,7 +49,7 @@ fn a_list_is_of_the_version_its_options_call_for() {
 
 #[test]
 fn a_list_that_must_not_be_older_waits_for_the_cache() {
-    let (_, server) = lagging();
+    let (_, server) = lagging(patient());
     thread::scope(|scope| {
         let waiting = scope.spawn(|| {
             get_json(
@@ -59,7 +58,7 @@ fn a_list_that_must_not_be_older_waits_for_the_cache() {
             )
         });
         server
-            .wait_requests("the list", crate::client::PATIENCE, |seen| seen.first().cloned())
+            .wait_requests("the list", PATIENCE, |seen| seen.first().cloned())
             .unwrap();
         server.thaw_cache();
         let (status, list) = waiting.join().unwrap();
@@ -69,7 +68,7 @@ fn a_list_that_must_not_be_older_waits_for_the_cache() {
 
 #[test]
 fn a_cache_that_stays_behind_is_said_so() {
-    let (_, server) = lagging();
+    let (_, server) = lagging(impatient());
     let (status, refused) = get_json(&server, "/api/v1/services?resourceVersion=4");
     assert_eq!(status, 504);
     assert_eq!(
@@ -128,7 +127,7 @@ fn a_token_whose_version_is_compacted_is_gone_and_offers_one_for_the_rest() {
 
 #[test]
 fn an_exact_list_of_a_compacted_version_is_gone() {
-    let (store, server) = lagging();
+    let (store, server) = lagging(impatient());
     store.compact(3);
     let exact = |version| {
         get_json(
