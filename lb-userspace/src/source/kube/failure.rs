@@ -21,6 +21,8 @@ pub(super) enum Failure {
     Garbage(String),
     /// A streaming list stopped short of its end.
     Incomplete(String),
+    /// Another list broke off.
+    Truncated(String),
     /// A list from a cache is older than what was applied.
     Outdated(String),
     /// A watch ended at once, without a word.
@@ -125,7 +127,7 @@ impl Failure {
             Self::Connection(_) => Setback::Retry,
             Self::Refusal(refusal) => refusal.setback(),
             Self::Garbage(_) | Self::Incomplete(_) | Self::Backwards(_) => Setback::Closed,
-            Self::Outdated(_) | Self::Mute => Setback::Doubt,
+            Self::Truncated(_) | Self::Outdated(_) | Self::Mute => Setback::Doubt,
         }
     }
 
@@ -149,7 +151,7 @@ impl Failure {
     /// What people should hear of it; nothing when it belongs to the normal course of things.
     pub(super) fn trouble(&self) -> Option<Trouble> {
         match self {
-            Self::Connection(_) | Self::Mute => Some(Trouble::Unreachable),
+            Self::Connection(_) | Self::Truncated(_) | Self::Mute => Some(Trouble::Unreachable),
             Self::Garbage(_) => Some(Trouble::Confused),
             Self::Incomplete(_) | Self::Outdated(_) | Self::Backwards(_) => None,
             Self::Refusal(refusal) => match refusal.code {
@@ -170,6 +172,7 @@ impl fmt::Display for Failure {
             Self::Refusal(refusal) => refusal.fmt(f),
             Self::Garbage(words) => write!(f, "not what an API server says: {words}"),
             Self::Incomplete(words) => write!(f, "the streaming list did not come to its end: {words}"),
+            Self::Truncated(words) => write!(f, "the list broke off: {words}"),
             Self::Outdated(words) => write!(f, "the list is older than what was applied: {words}"),
             Self::Mute => f.write_str("the watch ended at once"),
             Self::Backwards(words) => write!(f, "the watch went back: {words}"),

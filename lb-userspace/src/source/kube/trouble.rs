@@ -27,17 +27,27 @@ impl Troubles {
     }
 
     /// A request failed.
-    pub(super) fn begin(&mut self, ask: &Ask, server: &str, failure: &Failure) {
-        match failure.trouble() {
-            Some(trouble) if self.said.insert(trouble) => {
-                tracing::warn!(
-                    resource = self.plural,
-                    server,
-                    "{ask} failed: {failure}. {}",
-                    self.advice(trouble)
-                );
-            }
-            _ => tracing::debug!(resource = self.plural, server, "{ask} failed: {failure}"),
+    pub(super) fn begin(&mut self, trouble: Trouble, ask: &Ask, server: &str, failure: &Failure) {
+        let resource = &self.plural;
+        if self.said.insert(trouble) {
+            tracing::warn!(
+                resource,
+                server,
+                "{ask} failed: {failure}. {}",
+                self.advice(trouble)
+            );
+        } else {
+            tracing::debug!(resource, server, "{ask} failed: {failure}");
+        }
+    }
+
+    /// A request failed as some do in the normal course of things.
+    pub(super) fn note(&self, ask: &Ask, failure: &Failure, next: &Ask) {
+        let resource = &self.plural;
+        if self.said.is_empty() {
+            tracing::info!(resource, "{ask}: {failure}; next: {next}");
+        } else {
+            tracing::debug!(resource, "{ask}: {failure}; next: {next}");
         }
     }
 

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::access::{ServerId, Servers};
 use super::decode::{self, Event};
-use super::failure::{Failure, Refusal, Setback};
+use super::failure::{Failure, Refusal, Setback, Trouble};
 use super::gate::Delivery;
 use super::items::Items;
 use super::known::{Consequences, Known, Listing};
@@ -178,13 +178,10 @@ impl Watch {
             loop {
                 let patience = end.min(Instant::now() + SILENCE);
                 let piece = match timeout_at(patience, pieces.next()).await {
-                    Ok(Some(piece)) => piece?,
                     Ok(None) => break,
-                    Err(_) => {
-                        return Err(Failure::Connection(
-                            "the list was not completed in time".to_owned(),
-                        ));
-                    }
+                    Ok(Some(Ok(piece))) => piece,
+                    Ok(Some(Err(failure))) => return Err(Failure::Truncated(failure.to_string())),
+                    Err(_) => return Err(Failure::Truncated("nothing more came".to_owned())),
                 };
                 let each = |item: &[u8]| {
                     let identity = decode::identity(item);
@@ -197,7 +194,7 @@ impl Watch {
             }
             let skeleton = items.into_skeleton();
             let metadata = decode::list_metadata(&skeleton).map_err(|error| match error.is_eof() {
-                true => Failure::Connection("it ended in the middle of the list".to_owned()),
+                true => Failure::Truncated("it ended before its end".to_owned()),
                 false => garbage(&error, &skeleton),
             })?;
             if metadata.continue_token.is_empty() {
@@ -269,17 +266,22 @@ impl Watch {
     /// Prepares for the next attempt. Returns how long to wait for it.
     fn set_back(&mut self, ask: &Ask, failure: &Failure) -> Duration {
         let setback = failure.setback();
-        self.troubles.begin(ask, self.servers.name(self.server), failure);
+        // A no to the last way of asking is a no to all.
+        let all_closed = setback == Setback::Closed && matches!(ask, Ask::Quorum { .. });
+        let trouble = failure.trouble().or(all_closed.then_some(Trouble::Failing));
         self.position.setback(setback);
         let turns = matches!(setback, Setback::Closed | Setback::Expired);
-        if turns {
-            let resource = &self.known.resource().plural;
-            tracing::info!(resource, "{failure}; next: {}", self.position.ask());
+        match trouble {
+            Some(trouble) => {
+                let server = self.servers.name(self.server);
+                self.troubles.begin(trouble, ask, server, failure);
+            }
+            None => self.troubles.note(ask, failure, &self.position.ask()),
         }
         if failure.is_the_servers() && !self.servers.failed(self.server) {
             return self.pace.next_server();
         }
-        match turns && failure.trouble().is_none() {
+        match turns && trouble.is_none() {
             true => self.pace.turned(rand::random()),
             false => self.pace.failed(failure.retry_after(), rand::random()),
         }

@@ -109,13 +109,13 @@ async fn a_stream_that_never_ends_is_given_up() {
     let mut slow = asked.stream();
     // Not even by one who says something now and then.
     let talk = async {
-        for version in 11.. {
+        loop {
             tokio::time::sleep(Duration::from_secs(50)).await;
-            slow.bookmark(version);
+            slow.bookmark(15);
         }
     };
     tokio::select! {
-        () = talk => {}
+        () = talk => unreachable!("it talks for ever"),
         (_, gap) = script.asked("watch 15") => assert!((230..=322).contains(&gap.as_secs()), "{gap:?}"),
     }
 }
@@ -126,7 +126,7 @@ async fn a_watch_of_a_version_that_the_server_has_not_reached_is_found_out() {
     script.listed(1_000, &[service("a", 900)]).await.end();
     let stream = script.asked("watch 1000").await.0.stream();
     // No event and no bookmark, and its end in order.
-    tokio::time::sleep(Duration::from_secs(240)).await;
+    tokio::time::sleep(Duration::from_secs(200)).await;
     stream.end();
     script.asked("stream 1000").await;
 }

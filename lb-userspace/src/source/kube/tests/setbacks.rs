@@ -97,8 +97,28 @@ async fn a_list_of_which_nothing_more_comes_is_asked_for_again() {
     script.asked("stream").await.0.refuse(422, "Invalid");
     let mut list = script.asked("cache 0").await.0.stream();
     list.raw(r#"{"items":["#);
-    let (_, gap) = script.asked("cache 0").await;
+    let (asked, gap) = script.asked("cache 0").await;
     assert!((20..=22).contains(&gap.as_secs()), "{gap:?}");
+    let mut list = asked.stream();
+    list.raw(r#"{"items":["#);
+    list.end();
+    script.asked("cache 0").await.0.stream().cut();
+    // Perhaps something in between takes no list of this size.
+    script.asked("pages").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_resource_that_the_server_does_not_have_is_asked_for_ever_more_rarely() {
+    let mut script = Script::new(1);
+    let mut longest = Duration::ZERO;
+    for _ in 0..6 {
+        for way in ["stream", "cache 0", "pages"] {
+            let (asked, gap) = script.asked(way).await;
+            longest = longest.max(gap);
+            asked.refuse(404, "NotFound");
+        }
+    }
+    assert!((15..=30).contains(&longest.as_secs()), "{longest:?}");
 }
 
 #[tokio::test(start_paused = true)]
