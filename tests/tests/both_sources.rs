@@ -13,7 +13,7 @@ use lab::apiserver::ApiServer;
 use lab::programmed::{InMemory, same};
 use lab::publish::publish;
 use lab::scenario::{HERE, Scenario};
-use lb_userspace::source::{dir, kube};
+use lb_userspace::source::{Source, dir, kube};
 use tempfile::TempDir;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -67,7 +67,7 @@ struct Pair {
     from_directory: InMemory,
     from_api: InMemory,
     directory: dir::Source,
-    kube: kube::Source,
+    kube: Source,
     api: ApiServer,
     files: TempDir,
     _stop: DropGuard,

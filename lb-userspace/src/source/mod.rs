@@ -59,9 +59,6 @@ pub fn spawn(config: Config, cancel: CancellationToken) -> Result<Source, SpawnE
             // What is wrong with a manifest is logged; nobody else is asked to read it.
             events: EventSender::default(),
         },
-        Config::Kube(config) => {
-            let kube::Source { updates, events } = kube::spawn(config, cancel)?;
-            Source { updates, events }
-        }
+        Config::Kube(config) => kube::spawn(config, cancel)?,
     })
 }

@@ -34,7 +34,7 @@ pub use look::{Look, LookError, look};
 
 use self::resource::Resource;
 use self::watch::Watch;
-use crate::model::Update;
+use crate::source::Source;
 use crate::source::events::EventSender;
 
 /// The watches begin within this time.
@@ -51,15 +51,6 @@ pub struct Config {
     pub access: Access,
     /// This node's name in Node objects.
     pub node_name: String,
-}
-
-/// A running source.
-#[derive(Debug)]
-pub struct Source {
-    /// Batches of changes; the first lists are closed by [`Update::InitialListsDone`].
-    pub updates: mpsc::Receiver<Vec<Update>>,
-    /// Where the agent leaves events about objects of this source.
-    pub events: EventSender,
 }
 
 /// Begins to watch; ends with `cancel` or when nobody listens. An API server that is not there is waited for. Needs a tokio
