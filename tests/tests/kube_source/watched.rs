@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use lab::apiserver::{ApiServer, Kind, Kubeconfig, Request, Resource};
 use lb_userspace::model::{EndpointSlice, Node, Service, Update};
-use lb_userspace::source::kube::{Access, Config, Source, spawn};
+use lb_userspace::source::Source;
+use lb_userspace::source::kube::{Access, Config, spawn};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
