@@ -18,8 +18,8 @@ use crate::model::IpFamily;
 use crate::plan::ServicePortKey;
 use crate::reconcile::names;
 
-/// Places of a flow table that are looked at for its fill; a table of as many is read whole. In a release build that takes about
-/// 4 ms; the largest table there can be has 256 times as many.
+/// Places of a flow table that are looked at for its fill; a table of as many is read whole. Measured, optimised: half a
+/// millisecond for that, a few where the places are spread over a table of four million.
 const FLOW_SAMPLE: usize = 1 << 18;
 
 /// Puts an answer to `/metrics` together. Reading takes milliseconds, and system calls by the thousand where there are thousands

@@ -115,9 +115,9 @@ mod tests {
         let steps: [(&[Traffic], u64); 6] = [
             (&[traffic(1, "n", "a", 5), traffic(2, "n", "b", 7)], 12),
             (&[traffic(1, "n", "a", 6), traffic(2, "n", "b", 7)], 13),
-            (&[traffic(1, "n", "a", 6)], 13),
             // The id of b, for another Service, which has carried more already.
             (&[traffic(1, "n", "a", 6), traffic(2, "n", "c", 9)], 22),
+            (&[traffic(1, "n", "a", 6)], 22),
             // The same port under the same id, emptied in between.
             (&[traffic(1, "n", "a", 2)], 24),
             (&[], 24),
