@@ -126,7 +126,7 @@ catalog! {
     BYTES: "xvip_bytes_total", Counter, ["ip_family"],
         "Their bytes, frame headers included.";
     VERDICTS: "xvip_verdicts_total", Counter, ["reason", "verdict"],
-        "What became of packets (pass, forward, reject, drop) and why; `xvip get reasons` explains the reasons.";
+        "What became of packets (pass, forward, reject, drop) and why; `xvip get status` explains those that occurred.";
     FLOWS_EVICTED: "xvip_flows_evicted_total", Counter, [],
         "Live entries of the flow table that gave way to new ones.";
     FLOW_ENTRIES: "xvip_flow_entries", Gauge, ["ip_family"],
