@@ -1,6 +1,6 @@
 //! What becomes of those who cannot be served, and of those who are none of ours.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use etherparse::{SlicedPacket, TransportSlice};
@@ -8,6 +8,7 @@ use lab::capture::Capture;
 use lab::client::Outcome;
 use lab::cluster_lab::conversation::Association;
 use lab::cluster_lab::{Service, Shape};
+use lab::poll;
 use lab::server::{Protocol, Server};
 
 use crate::on_both_shapes;
@@ -16,6 +17,7 @@ use crate::standard::{FAMILIES, FAR, NEAR, Standard, name};
 on_both_shapes!(
     without_endpoints_callers_are_refused_at_once,
     endpoints_elsewhere_under_a_local_policy_are_silence,
+    source_ranges_guard_the_load_balancer_address_alone,
     what_is_not_ours_passes_untouched,
 );
 
@@ -100,6 +102,68 @@ fn endpoints_elsewhere_under_a_local_policy_are_silence(shape: Shape) {
                 .call(protocol, lab.node_port(0, &local, v6))
                 .answer();
         }
+    }
+}
+
+/// S23, S27: out of range is silence, for pods too, and only at the load balancer's address. Changed ranges are asked of new
+/// connections alone.
+fn source_ranges_guard_the_load_balancer_address_alone(shape: Shape) {
+    let mut standard = Standard::start(shape);
+    let hosts = |addresses: [IpAddr; 2]| {
+        let [v4, v6] = addresses;
+        let ranges = format!("loadBalancerSourceRanges: [\"{v4}/32\", \"{v6}/128\"]");
+        let service = Service::new("ranged", 22).with_load_balancer().with_external();
+        service.field(&ranges)
+    };
+    let endpoints = standard.endpoints(&NEAR[..1]);
+    let client = standard.lab.topology().client();
+    let ranged = hosts(FAMILIES.map(|v6| client.address(v6)));
+    standard.lab.write(&ranged, &endpoints).unwrap();
+    standard.lab.start_agents(&[]).unwrap();
+    let lab = &standard.lab;
+    for v6 in FAMILIES {
+        let before = lab.counted(0, "source-range").unwrap();
+        let (vip, pod) = (
+            ranged.load_balancer(v6),
+            lab.pod_caller(NEAR[1]).patience(SILENCE),
+        );
+        assert_eq!(pod.tcp(vip), Outcome::TimedOut);
+        assert_eq!(pod.udp(vip), Outcome::TimedOut);
+        assert!(lab.counted(0, "source-range").unwrap() >= before + 2);
+        for protocol in [Protocol::Tcp, Protocol::Udp] {
+            lab.client().call(protocol, vip).answer();
+            for open in [
+                ranged.cluster_ip(v6),
+                ranged.external(v6),
+                lab.node_port(0, &ranged, v6),
+            ] {
+                lab.pod_caller(NEAR[1]).call(protocol, open).answer();
+            }
+        }
+    }
+    let client = lab.topology().client();
+    let open = FAMILIES.map(|v6| Association::open(client.ns(), 0, ranged.load_balancer(v6)).unwrap());
+    for association in &open {
+        association.request(LONG).answer();
+    }
+    lab.write(
+        &hosts(FAMILIES.map(|v6| lab.pod(NEAR[1]).address(v6))),
+        &endpoints,
+    )
+    .unwrap();
+    for v6 in FAMILIES {
+        let vip = ranged.load_balancer(v6);
+        poll::until("the client to be out of range", LONG, || {
+            match lab.client().patience(SILENCE).tcp(vip) {
+                Outcome::TimedOut => Ok(()),
+                other => Err(format!("{other}\n{}", lab.account())),
+            }
+        })
+        .unwrap();
+        lab.pod_caller(NEAR[1]).call(Protocol::Tcp, vip).answer();
+    }
+    for association in &open {
+        association.request(LONG).answer();
     }
 }
 
