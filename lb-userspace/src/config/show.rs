@@ -54,6 +54,7 @@ impl Config {
                 "slots": sizes.slots,
                 "frontends": sizes.frontends,
                 "affinityEntries": sizes.affinity_entries,
+                "sourceRanges": sizes.source_ranges,
             },
             "rejectsPerSecond": self.rejects_per_second,
             "healthzBindAddress": self.healthz_bind_address.to_string(),
