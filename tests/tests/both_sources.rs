@@ -1,4 +1,5 @@
-//! A directory and the Kubernetes API give the same maps for the same objects: at the start, as they come one by one, and as they go.
+//! A directory and the Kubernetes API give the same maps for the same objects: at the start, as they come one by one, with
+//! the Node in another zone, and as they go.
 //!
 //! The objects are those of `tests/scenarios`. What a directory makes of them, defaults and allocations included, is put into the
 //! API-server double, which the Kubernetes source watches over HTTP.
@@ -29,13 +30,18 @@ fn every_scenario_gives_the_same_maps_from_a_directory_and_from_the_api() {
         .enable_all()
         .build()
         .unwrap();
-    runtime
+    let moved = runtime
         .block_on(try_join_all(scenarios.iter().map(play)))
         .unwrap_or_else(|error| panic!("{error:#}"));
     runtime.shutdown_background();
+    assert!(
+        moved.contains(&true),
+        "no scenario's maps depend on the zone of the Node"
+    );
 }
 
-async fn play(scenario: &Scenario) -> Result<()> {
+/// Says whether the Node's zone made a difference (S10).
+async fn play(scenario: &Scenario) -> Result<bool> {
     let named = |what: &str| format!("{}, {what}", scenario.name());
     let documents = scenario.documents();
     drop(
@@ -53,13 +59,19 @@ async fn play(scenario: &Scenario) -> Result<()> {
             .await
             .with_context(|| named(&format!("with document {number} added")))?;
     }
+    let before = pair.from_directory.lines()?;
+    pair.write(0, &documents[0].replace("zone-a", "zone-b"))?;
+    pair.settle()
+        .await
+        .with_context(|| named("with the Node in another zone"))?;
+    let moved = pair.from_directory.lines()? != before;
     for number in (1..documents.len()).step_by(2) {
         pair.remove(number)?;
         pair.settle()
             .await
             .with_context(|| named(&format!("with document {number} removed")))?;
     }
-    Ok(())
+    Ok(moved)
 }
 
 /// A node for each source, over the same objects.

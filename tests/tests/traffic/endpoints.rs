@@ -9,10 +9,16 @@ use lab::cluster_lab::{Service, Shape};
 use lab::poll;
 use lab::server::Protocol;
 
-use crate::on_both_shapes;
 use crate::standard::{FAMILIES, Standard, name};
+use crate::{on_an_api_server, on_both_shapes};
 
 on_both_shapes!(
+    affinity_holds_over_every_address_until_the_endpoint_goes,
+    a_udp_flow_moves_when_its_endpoint_stops_serving,
+    a_tcp_connection_to_a_removed_endpoint_lives_on,
+    a_tcp_connection_whose_endpoint_terminated_and_went_is_reset,
+);
+on_an_api_server!(
     affinity_holds_over_every_address_until_the_endpoint_goes,
     a_udp_flow_moves_when_its_endpoint_stops_serving,
     a_tcp_connection_to_a_removed_endpoint_lives_on,

@@ -24,6 +24,15 @@ macro_rules! on_both_shapes {
     };
 }
 
+/// The same with objects from an API server instead of a directory.
+macro_rules! on_an_api_server {
+    ($($check:ident),+ $(,)?) => {
+        mod native_xdp_and_an_api_server {
+            $(#[test] fn $check() { super::$check(lab::cluster_lab::Shape::NATIVE.on_kube()); })+
+        }
+    };
+}
+
 /// The same with pods attached the other way.
 macro_rules! on_both_shapes_with_other_pods {
     ($($check:ident),+ $(,)?) => {
@@ -35,4 +44,4 @@ macro_rules! on_both_shapes_with_other_pods {
         }
     };
 }
-pub(crate) use {on_both_shapes, on_both_shapes_with_other_pods};
+pub(crate) use {on_an_api_server, on_both_shapes, on_both_shapes_with_other_pods};
