@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
+use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -22,6 +23,11 @@ use crate::topology::Topology;
 
 /// How long an agent may take to bring about a change of the objects: it may be waiting to ask an API server once more.
 const APPLIED: Duration = Duration::from_secs(45);
+/// Room for tests, and not much more: dumps, which tests wait with, go over whole arrays.
+const CONFIG: &str = "apiVersion: config.xvip.dev/v1alpha1
+kind: LoadBalancerConfiguration
+mapSizes: {services: 4096, backends: 4096, slots: 16384, frontends: 4096}
+";
 /// The ranges Services' addresses are from.
 const CLUSTER_IPS: [&str; 2] = ["10.96.0.0/16", "fd00:96::/108"];
 /// What every pod's server listens on.
@@ -197,9 +203,16 @@ impl ClusterLab {
             .to_str()
             .context("the scratch directory's path is no text")?;
         let ranges = CLUSTER_IPS.join(",");
+        let config = self.objects.beside("config.yaml");
+        fs::write(&config, CONFIG).with_context(|| format!("writing {}", config.display()))?;
+        let config = config
+            .to_str()
+            .context("the scratch directory's path is no text")?;
         for node in self.topology.nodes() {
             let name = node.name();
             let fixed = [
+                "--config",
+                config,
                 "--hostname-override",
                 &name,
                 "--xdp-mode",

@@ -68,7 +68,7 @@ impl Objects {
 
     /// The directory the agents remember in.
     pub(crate) fn state(&self) -> PathBuf {
-        self.scratch.path().join("state")
+        self.beside("state")
     }
 
     /// Puts a file of manifests in place whole: written aside, then renamed. One that is the same already is left alone.
@@ -77,7 +77,7 @@ impl Objects {
         if fs::read_to_string(&path).is_ok_and(|held| held == text) {
             return Ok(());
         }
-        let aside = self.scratch.path().join("written-aside");
+        let aside = self.beside("written-aside");
         fs::write(&aside, text)
             .and_then(|()| fs::rename(&aside, &path))
             .with_context(|| format!("writing {}", path.display()))?;
@@ -102,12 +102,16 @@ impl Objects {
 
     /// The directory of manifests.
     pub(crate) fn manifests(&self) -> PathBuf {
-        self.scratch.path().join("manifests")
+        self.beside("manifests")
     }
 
-    /// The kubeconfig of the API server, where there is one.
-    pub(crate) fn kubeconfig(&self) -> PathBuf {
-        self.scratch.path().join("kubeconfig")
+    /// A place for a file that is none of the manifests, for as long as they are there.
+    pub(crate) fn beside(&self, name: &str) -> PathBuf {
+        self.scratch.path().join(name)
+    }
+
+    fn kubeconfig(&self) -> PathBuf {
+        self.beside("kubeconfig")
     }
 
     /// Has the API server hold what the directory does.
