@@ -55,7 +55,6 @@ impl Config {
                 "frontends": sizes.frontends,
                 "affinityEntries": sizes.affinity_entries,
                 "sourceRanges": sizes.source_ranges,
-                "sourceRanges": sizes.source_ranges,
             },
             "rejectsPerSecond": self.rejects_per_second,
             "healthzBindAddress": self.healthz_bind_address.to_string(),
