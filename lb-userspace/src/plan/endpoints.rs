@@ -44,7 +44,7 @@ pub(super) fn is_routable(address: IpAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::service::tests::{ep, slice};
+    use crate::plan::fixtures::{ep, slice};
 
     #[test]
     fn slices_merge_by_port_name_and_protocol_with_their_own_numbers() {

@@ -115,7 +115,7 @@ fn protocol_number(protocol: Protocol) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::service::tests::{service, this_node};
+    use crate::plan::fixtures::{service, this_node};
 
     fn show(frontends: &BTreeMap<FrontendKey, RecordRole>) -> Vec<String> {
         let mut lines: Vec<String> = frontends

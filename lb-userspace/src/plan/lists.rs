@@ -51,7 +51,7 @@ fn ready_or_terminating(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::service::tests::{ep, this_node};
+    use crate::plan::fixtures::{ep, this_node};
 
     #[derive(Clone, Copy)]
     enum State {

@@ -40,7 +40,7 @@ fn ready_addresses(slices: &[&EndpointSlice], node: &ThisNode, family: IpFamily)
 mod tests {
     use super::*;
     use crate::model::Endpoint;
-    use crate::plan::service::tests::{ep, here, service, slice, this_node};
+    use crate::plan::fixtures::{ep, here, service, slice, this_node};
 
     fn count(slices: &[EndpointSlice]) -> BTreeMap<IpFamily, usize> {
         let slices: Vec<&EndpointSlice> = slices.iter().collect();

@@ -1,17 +1,13 @@
 //! The plan of one Service.
 
-use std::collections::BTreeSet;
-use std::net::SocketAddr;
-
 use crate::model::{EndpointSlice, IpFamily, Problem, Protocol, Service, ServicePort};
 
 use super::endpoints::endpoints;
 use super::frontends::Addresses;
-use super::lists::{cluster_list, is_local, local_list};
-use super::paths::{Paths, cluster_ip_paths, external_paths};
+use super::paths::{cluster_ip_paths, external_paths};
+use super::record::{Lists, closed_to_outside};
 use super::{
-    EmptyVerdict, EndpointList, EndpointState, PlanConfig, PlannedBackend, PlannedList, PlannedRecord,
-    PlannedServicePort, RecordRole, ServicePlan, ServicePortKey, ThisNode,
+    EndpointState, PlanConfig, PlannedServicePort, RecordRole, ServicePlan, ServicePortKey, ThisNode,
 };
 
 /// What a Service should have in the maps, given the slices that name it (in the order of their names, so that the same
@@ -96,30 +92,9 @@ fn plan_port(
         .values()
         .any(|role| matches!(role, RecordRole::External | RecordRole::Restricted))
         .then(|| external_paths(service.external_traffic_policy, config));
-    let uses =
-        |list| cluster_paths.use_list(list) || external_paths.is_some_and(|paths| paths.use_list(list));
-
-    let lists = Lists {
-        cluster: cluster_list(&endpoints, node),
-        local: local_list(&endpoints, node),
-    };
-    let backends = endpoints
-        .iter()
-        .map(|(&address, endpoint)| {
-            let backend = PlannedBackend {
-                local: is_local(endpoint, node),
-                in_cluster_list: uses(EndpointList::Cluster) && lists.cluster.contains(&address),
-                in_local_list: uses(EndpointList::Local) && lists.local.contains(&address),
-            };
-            (address, backend)
-        })
-        .filter(|(_, backend)| backend.in_cluster_list || backend.in_local_list)
-        .collect();
-    let mut cluster = lists.record(cluster_paths);
-    if !config.serve_cluster_ips_outside {
-        cluster.outside.endpoints.clear();
-        cluster.outside.when_empty = EmptyVerdict::Drop;
-    }
+    let paths: Vec<_> = std::iter::once(cluster_paths).chain(external_paths).collect();
+    let lists = Lists::of(&endpoints, node);
+    let cluster = lists.record(cluster_paths);
     PlannedServicePort {
         key: ServicePortKey {
             service: service.key.clone(),
@@ -129,10 +104,14 @@ fn plan_port(
             family,
         },
         frontends,
-        cluster,
+        cluster: if config.serve_cluster_ips_outside {
+            cluster
+        } else {
+            closed_to_outside(cluster)
+        },
         external: external_paths.map(|paths| lists.record(paths)),
         sources: addresses.sources.clone(),
-        backends,
+        backends: lists.backends(&endpoints, &paths, node),
         endpoints: endpoints
             .into_iter()
             .map(|(address, endpoint)| {
@@ -149,120 +128,18 @@ fn plan_port(
     }
 }
 
-/// The endpoints of a service port that are in a list.
-struct Lists {
-    cluster: BTreeSet<SocketAddr>,
-    local: BTreeSet<SocketAddr>,
-}
-
-impl Lists {
-    fn record(&self, paths: Paths) -> PlannedRecord {
-        PlannedRecord {
-            inside: self.planned(paths.inside),
-            outside: self.planned(paths.outside),
-            rewrite: paths.rewrite,
-        }
-    }
-
-    /// The content of a list. An empty one drops when it is the local one and there are endpoints elsewhere (S22), else it
-    /// rejects (S21).
-    fn planned(&self, list: EndpointList) -> PlannedList {
-        let endpoints = match list {
-            EndpointList::Cluster => &self.cluster,
-            EndpointList::Local => &self.local,
-        };
-        PlannedList {
-            list,
-            endpoints: endpoints.iter().copied().collect(),
-            when_empty: match list {
-                EndpointList::Local if !self.cluster.is_empty() => EmptyVerdict::Drop,
-                EndpointList::Local | EndpointList::Cluster => EmptyVerdict::Reject,
-            },
-        }
-    }
-}
-
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::model::{Endpoint, ServiceKey, ServiceType, SliceKey, SlicePort, TrafficPolicy};
-
-    pub(crate) fn this_node() -> ThisNode {
-        ThisNode {
-            name: "node-1".into(),
-            zone: Some("zone-a".into()),
-            addresses: ["172.18.0.2".parse().unwrap()].into(),
-        }
-    }
-
-    /// A ready endpoint on another node.
-    pub(crate) fn ep(address: &str) -> Endpoint {
-        Endpoint {
-            address: address.parse().unwrap(),
-            ready: true,
-            serving: true,
-            terminating: false,
-            node_name: Some("node-2".into()),
-            zone: None,
-            zone_hints: BTreeSet::new(),
-            node_hints: BTreeSet::new(),
-        }
-    }
-
-    /// A slice of `shop/web` with the port `http` at 8080.
-    pub(crate) fn slice(name: &str, endpoints: &[Endpoint]) -> EndpointSlice {
-        EndpointSlice {
-            key: SliceKey::new("shop", name),
-            service: ServiceKey::new("shop", "web"),
-            family: IpFamily::V4,
-            ports: vec![SlicePort {
-                name: "http".into(),
-                protocol: Protocol::Tcp,
-                port: 8080,
-            }],
-            endpoints: endpoints.to_vec(),
-            triggered: None,
-        }
-    }
-
-    /// `shop/web` at 10.96.0.10:80.
-    pub(crate) fn service() -> Service {
-        Service {
-            key: ServiceKey::new("shop", "web"),
-            uid: String::new(),
-            service_type: ServiceType::ClusterIp,
-            cluster_ips: vec!["10.96.0.10".parse().unwrap()],
-            ports: vec![ServicePort {
-                name: "http".into(),
-                protocol: Protocol::Tcp,
-                port: 80,
-                node_port: None,
-            }],
-            external_ips: Vec::new(),
-            load_balancer_vips: Vec::new(),
-            load_balancer_source_ranges: Vec::new(),
-            internal_traffic_policy: TrafficPolicy::Cluster,
-            external_traffic_policy: TrafficPolicy::Cluster,
-            session_affinity: None,
-            health_check_node_port: None,
-            created: None,
-            excluded: false,
-        }
-    }
+    use crate::model::{Endpoint, TrafficPolicy};
+    use crate::plan::fixtures::{ep, here, service, slice, this_node};
+    use crate::plan::{PlannedBackend, PlannedList};
 
     fn plan(service: &Service, endpoints: &[Endpoint]) -> ServicePlan {
         let slice = slice("web-1", endpoints);
         plan_service(service, &[&slice], &this_node(), &PlanConfig::default())
-    }
-
-    /// [`ep`] on this node.
-    pub(crate) fn here(address: &str) -> Endpoint {
-        Endpoint {
-            node_name: Some("node-1".into()),
-            ..ep(address)
-        }
     }
 
     /// `list [endpoints] verdict`.
@@ -274,66 +151,6 @@ pub(crate) mod tests {
             String::new()
         };
         format!("{:?} [{}]{verdict}", list.list, endpoints.join(" "))
-    }
-
-    #[test]
-    fn every_cell_of_the_table_gets_its_list_and_its_verdict() {
-        use TrafficPolicy::{Cluster, Local};
-        let (near, far) = (here("10.1.0.1"), ep("10.1.0.2"));
-        // (policy of both kinds, endpoints, cluster IP inside, outside, external inside, outside)
-        type Case<'a> = (TrafficPolicy, &'a [Endpoint], [&'a str; 4]);
-        let both = [near.clone(), far.clone()];
-        let cases: &[Case] = &[
-            (Cluster, &both, ["Cluster [10.1.0.1 10.1.0.2]"; 4]),
-            (
-                Local,
-                &both,
-                [
-                    "Local [10.1.0.1]",
-                    "Local [10.1.0.1]",
-                    "Cluster [10.1.0.1 10.1.0.2]",
-                    "Local [10.1.0.1]",
-                ],
-            ),
-            (Cluster, std::slice::from_ref(&far), ["Cluster [10.1.0.2]"; 4]),
-            (
-                Local,
-                std::slice::from_ref(&far),
-                [
-                    "Local [] Drop",
-                    "Local [] Drop",
-                    "Cluster [10.1.0.2]",
-                    "Local [] Drop",
-                ],
-            ),
-            (Cluster, &[], ["Cluster [] Reject"; 4]),
-            (
-                Local,
-                &[],
-                [
-                    "Local [] Reject",
-                    "Local [] Reject",
-                    "Cluster [] Reject",
-                    "Local [] Reject",
-                ],
-            ),
-        ];
-        for (policy, endpoints, expected) in cases {
-            let mut service = service();
-            service.internal_traffic_policy = *policy;
-            service.external_traffic_policy = *policy;
-            service.external_ips = vec!["192.0.2.10".parse().unwrap()];
-            let plan = plan(&service, endpoints);
-            let port = &plan.ports[0];
-            let external = port.external.as_ref().unwrap();
-            let shown = [
-                show(&port.cluster.inside),
-                show(&port.cluster.outside),
-                show(&external.inside),
-                show(&external.outside),
-            ];
-            assert_eq!(shown, *expected, "{policy}, {} endpoints", endpoints.len());
-        }
     }
 
     #[test]

@@ -47,7 +47,7 @@ impl<'a> Topology<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::service::tests::{ep, this_node};
+    use crate::plan::fixtures::{ep, this_node};
 
     /// An endpoint: ready or not, its node hints, its zone hints.
     type Hints<'a> = (bool, &'a [&'a str], &'a [&'a str]);
