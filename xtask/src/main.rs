@@ -7,6 +7,8 @@ use clap::{Parser, Subcommand};
 
 mod apt;
 mod check_object;
+#[cfg(test)]
+mod conformance;
 mod host;
 mod kernel_object;
 mod launch;

@@ -208,6 +208,7 @@ mod tests {
         );
     }
 
+    /// S11.
     #[test]
     fn the_datapath_waits_for_the_end_of_the_lists() {
         let mut cluster = Cluster::default();

@@ -158,6 +158,7 @@ mod tests {
         }
     }
 
+    /// S10, S30.
     #[test]
     fn the_node_object_says_zone_and_primary_address() {
         let host = Host::new(&network(), &config(), "a", Some(&node("192.0.2.9")));
@@ -177,6 +178,7 @@ mod tests {
         assert_eq!(flags, [0, NODE_PORTS], "192.0.2.1 is the node's without serving");
     }
 
+    /// S30.
     #[test]
     fn without_a_node_object_the_uplinks_addresses_serve() {
         let host = Host::new(&network(), &config(), "a", None);

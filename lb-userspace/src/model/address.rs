@@ -97,6 +97,7 @@ fn ipv4_sloppy(text: &str) -> Option<Ipv4Addr> {
 mod tests {
     use super::*;
 
+    /// S7.
     #[test]
     fn addresses_parse_as_leniently_as_kube_proxy_does() {
         let cases: &[(&str, Option<&str>)] = &[
@@ -123,6 +124,7 @@ mod tests {
         }
     }
 
+    /// S7.
     #[test]
     fn ranges_lose_their_host_bits() {
         let cases: &[(&str, Option<&str>)] = &[

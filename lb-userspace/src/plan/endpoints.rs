@@ -46,6 +46,7 @@ mod tests {
     use super::*;
     use crate::plan::fixtures::{ep, slice};
 
+    /// S2, S4.
     #[test]
     fn slices_merge_by_port_name_and_protocol_with_their_own_numbers() {
         let mut second = slice("web-2", &[ep("10.1.0.2")]);
@@ -60,6 +61,7 @@ mod tests {
         assert_eq!(addresses, ["10.1.0.1:8080", "10.1.0.2:9090"]);
     }
 
+    /// S5.
     #[test]
     fn of_two_entries_for_one_address_the_one_not_terminating_wins() {
         let staying = ep("10.1.0.1");

@@ -170,11 +170,13 @@ mod tests {
         assert!(warnings.is_empty());
     }
 
+    /// S6.
     #[test]
     fn without_a_cluster_ip_of_the_family_there_is_nothing_in_it() {
         check(&everywhere(), IpFamily::V6, PlanConfig::default(), &[]);
     }
 
+    /// S6.
     #[test]
     fn the_second_family_has_its_own_addresses_and_node_port() {
         let mut service = everywhere();
@@ -192,6 +194,7 @@ mod tests {
         );
     }
 
+    /// S7.
     #[test]
     fn external_ips_can_be_switched_off() {
         let mut service = everywhere();

@@ -65,6 +65,7 @@ mod tests {
     }
     use State::{Gone, Leaving, Ready, Warming};
 
+    /// S13, S14, S15; and S12, which narrows the cluster list alone.
     #[test]
     fn each_list_is_its_ready_endpoints_or_else_its_terminating_ones() {
         let node = this_node();

@@ -47,6 +47,7 @@ mod tests {
         local_endpoints(&service(), &slices, &this_node())
     }
 
+    /// S40.
     #[test]
     fn ready_addresses_of_this_node_count_once_each() {
         let unready = Endpoint {
@@ -73,6 +74,7 @@ mod tests {
         );
     }
 
+    /// S40.
     #[test]
     fn families_are_those_of_the_service() {
         let mut dual = service();

@@ -85,6 +85,7 @@ mod tests {
         }
     }
 
+    /// S16, S17.
     #[test]
     fn kube_proxys_table_to_the_letter() {
         use EndpointList::{Cluster, Local};
@@ -104,6 +105,7 @@ mod tests {
         );
     }
 
+    /// S16, S17.
     #[test]
     fn preserving_keeps_the_lists_and_rewrites_this_node_alone() {
         use EndpointList::{Cluster, Local};
@@ -120,6 +122,7 @@ mod tests {
         );
     }
 
+    /// S17.
     #[test]
     fn masquerade_all_takes_the_address_from_pods_at_cluster_ips_only() {
         for source_address in [SourceAddress::KubeProxy, SourceAddress::Preserve] {

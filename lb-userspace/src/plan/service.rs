@@ -170,6 +170,7 @@ mod tests {
         assert_eq!(port.external, None, "nothing external, no record for it");
     }
 
+    /// S45.
     #[test]
     fn an_excluded_service_has_nothing() {
         let mut service = service();
@@ -191,6 +192,7 @@ mod tests {
         assert_eq!(plan.warnings[0].field, "spec.ports[1].protocol");
     }
 
+    /// S24.
     #[test]
     fn one_port_of_a_family_stands_for_unknown_ports() {
         let mut service = service();
@@ -208,6 +210,7 @@ mod tests {
         );
     }
 
+    /// S20, switched off.
     #[test]
     fn clients_outside_can_be_kept_from_cluster_ips() {
         let config = PlanConfig {
@@ -220,6 +223,7 @@ mod tests {
         assert_eq!(show(&plan.ports[0].cluster.outside), "Cluster [] Drop");
     }
 
+    /// S32.
     #[test]
     fn affinity_is_carried_in_seconds() {
         let mut service = service();

@@ -52,6 +52,7 @@ mod tests {
     /// An endpoint: ready or not, its node hints, its zone hints.
     type Hints<'a> = (bool, &'a [&'a str], &'a [&'a str]);
 
+    /// S12.
     #[test]
     fn hints_count_only_when_every_ready_endpoint_has_them_and_one_is_meant_for_here() {
         const HERE: &[&str] = &["node-1"];
@@ -114,6 +115,7 @@ mod tests {
         }
     }
 
+    /// S10, S12.
     #[test]
     fn a_node_without_a_zone_has_no_zone_mode() {
         let mut node = this_node();

@@ -150,6 +150,7 @@ mod tests {
         }
     }
 
+    /// S35, S37.
     #[test]
     fn a_backend_dies_only_when_its_flows_must_not_go_on() {
         use Protocol::{Tcp, Udp};
@@ -227,6 +228,7 @@ mod tests {
         }
     }
 
+    /// S33.
     #[test]
     fn leaving_a_list_moves_the_epoch_and_entering_one_does_not() {
         let cluster_only = PlannedBackend {

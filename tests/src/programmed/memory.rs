@@ -1,13 +1,16 @@
 //! The agent's pure parts, one after the other, over maps in memory.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use lb_common::addr::Addr;
+use lb_common::backend::Backend;
 use lb_userspace::agent::cluster::{Cluster, Touched};
 use lb_userspace::cli::view::raw::RawMap;
 use lb_userspace::model::{ServiceKey, Update};
 use lb_userspace::plan::{PlanConfig, ServicePlan, ThisNode, plan_service};
-use lb_userspace::reconcile::fake::FakeMaps;
+use lb_userspace::reconcile::fake::{FakeFlow, FakeMaps};
 use lb_userspace::reconcile::maps::Capacities;
 use lb_userspace::reconcile::{GRACE, Reconciler};
 use lb_userspace::snapshot::Snapshot;
@@ -25,6 +28,33 @@ const ROOMY: Capacities = Capacities {
     services: 1000,
     source_ranges: 1000,
 };
+
+/// What the maps hold, without the indices, which are the reconciler's own business.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Entries of `frontends`.
+    pub frontends: usize,
+    /// Entries of `names`.
+    pub names: usize,
+    /// Entries of `services`.
+    pub records: usize,
+    /// Entries of `slots`.
+    pub slots: u64,
+    /// Entries of `backends` that have an owner.
+    pub backends: usize,
+    /// Entries of `source_ranges`.
+    pub source_ranges: usize,
+    /// The bits that are set in `prefilter`.
+    pub prefilter: BTreeSet<u32>,
+}
+
+/// A connection: what its flow's entry says of the backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Connection {
+    backend: u32,
+    generation: u32,
+    address: Addr,
+}
 
 /// A node that takes what a source tells.
 #[derive(Debug)]
@@ -122,6 +152,62 @@ impl InMemory {
         })
     }
 
+    /// How many entries each map holds.
+    #[must_use]
+    pub fn held(&self) -> Held {
+        let maps = &self.maps;
+        Held {
+            frontends: maps.frontends.len(),
+            names: maps.names.len(),
+            records: maps.records.len(),
+            slots: self.reconciler.usage(maps).slots,
+            backends: maps
+                .backends
+                .values()
+                .filter(|backend| backend.service != 0)
+                .count(),
+            source_ranges: maps.source_ranges.len(),
+            prefilter: maps.prefilter.clone(),
+        }
+    }
+
+    /// Has a connection begin to every backend that is alive.
+    pub fn connect(&mut self) -> Vec<Connection> {
+        let alive = |backend: &&Backend| backend.service != 0 && backend.generation.is_multiple_of(2);
+        let backends = self.maps.backends.iter().filter(|(_, backend)| alive(backend));
+        let connections: Vec<Connection> = backends
+            .map(|(&index, backend)| Connection {
+                backend: index,
+                generation: backend.generation,
+                address: backend.addr,
+            })
+            .collect();
+        let flows = connections.iter().map(|connection| FakeFlow {
+            backend: connection.backend,
+            addresses: [connection.address; 2],
+        });
+        self.maps.flows.extend(flows);
+        connections
+    }
+
+    /// Whether the flow of a connection is good: it is as long as its backend's generation is its own.
+    #[must_use]
+    pub fn lives(&self, connection: &Connection) -> bool {
+        let backend = self.maps.backends.get(&connection.backend);
+        backend.is_some_and(|backend| {
+            backend.generation == connection.generation && backend.addr == connection.address
+        })
+    }
+
+    /// Ends every connection, and frees what was kept for them.
+    ///
+    /// # Errors
+    /// When something is kept all the same.
+    pub fn disconnect(&mut self) -> Result<()> {
+        self.maps.flows.clear();
+        self.collect()
+    }
+
     /// Takes batches until `reached` has nothing to object to, once the source has told everything there was at the start.
     ///
     /// # Errors
@@ -168,7 +254,10 @@ impl InMemory {
         self.maps.now += GRACE;
         let now = self.maps.now;
         self.reconciler.collect(&mut self.maps, now)?;
-        ensure!(!self.reconciler.has_idle(), "entries that nothing uses are kept");
+        ensure!(
+            !self.reconciler.has_idle() || !self.maps.flows.is_empty(),
+            "entries that nothing uses are kept"
+        );
         Ok(())
     }
 }

@@ -10,4 +10,4 @@ pub mod memory;
 pub mod text;
 
 pub use diff::{diff, same};
-pub use memory::InMemory;
+pub use memory::{Connection, Held, InMemory};

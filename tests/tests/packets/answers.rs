@@ -1,8 +1,10 @@
 //! Nobody there: answered at once, or dropped where the policy says so.
 
-use lab::packets::Outcome::{Answered, Dropped, Untouched};
+use anyhow::{Result, ensure};
+use lab::packets::Outcome::{Answered, Dropped, ToStack, Untouched};
+use lab::packets::case::Step;
 use lab::packets::{
-    Case, Family, Mac, Options, Outcome, Packet, Place, Service, Who, check, check_with, flags,
+    Case, Datapath, Family, Mac, Options, Outcome, Packet, Place, Service, Who, check, check_with, flags,
 };
 use lb_common::reason::Reason;
 use lb_common::service::flags::{INSIDE_DROP, OUTSIDE_DROP};
@@ -43,6 +45,7 @@ fn unreachable_cases(
         .into()
 }
 
+/// S21.
 #[test]
 fn a_service_without_endpoints_answers_at_once() {
     let syn = Packet::tcp(CLIENT, (Who::Vip, 80), SYN);
@@ -101,6 +104,7 @@ fn a_service_without_endpoints_answers_at_once() {
     check(cases);
 }
 
+/// S22.
 #[test]
 fn a_local_policy_with_endpoints_elsewhere_drops() {
     let service = |flags| [Service::tcp(Who::Vip, 80).flags(flags)];
@@ -116,6 +120,45 @@ fn a_local_policy_with_endpoints_elsewhere_drops() {
     ]);
 }
 
+/// S36.
+#[test]
+fn datagrams_that_came_too_early_leave_nothing_behind() {
+    fn nothing(datapath: &mut Datapath, family: Family) -> Result<()> {
+        let flows = datapath.flows(family)?;
+        ensure!(flows.is_empty(), "left behind: {flows:?}");
+        Ok(())
+    }
+    fn closed(datapath: &mut Datapath, _: Family) -> Result<()> {
+        datapath.record(1, |record| record.outside.len = 0)
+    }
+    fn opened(datapath: &mut Datapath, _: Family) -> Result<()> {
+        datapath.record(1, |record| record.outside.len = 1)
+    }
+    let dns = || Service::udp(Who::Vip, 53).backend(Who::Pod, 5353);
+    let datagram = Packet::udp(CLIENT, (Who::Vip, 53));
+    let served = ToStack(datagram.clone().to(Who::Pod, 5353));
+    let mut cases = unreachable_cases("refused", || vec![dns()], Place::Uplink, &datagram);
+    for case in &mut cases {
+        case.steps.insert(0, Step::Do("no endpoints", closed));
+    }
+    cases.extend([
+        Case::new("dropped", [dns().flags(OUTSIDE_DROP)])
+            .then("endpoints elsewhere only", closed)
+            .send(Place::Uplink, datagram.clone(), Dropped(Reason::NoLocalEndpoints)),
+        Case::new("before the service", [])
+            .send(Place::Uplink, datagram.clone(), Untouched(Reason::NotOurs))
+            .then("it comes", |datapath, family| {
+                datapath.install(family, &[Service::udp(Who::Vip, 53).backend(Who::Pod, 5353)])
+            }),
+    ]);
+    check(cases.into_iter().map(|case| {
+        case.then("the same sender", nothing)
+            .then("an endpoint comes", opened)
+            .send(Place::Uplink, datagram.clone(), served.clone())
+    }));
+}
+
+/// S24.
 #[test]
 fn a_port_that_a_cluster_ip_does_not_have_is_rejected() {
     let services = || {

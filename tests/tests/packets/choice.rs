@@ -45,6 +45,7 @@ fn remembered(name: &'static str) -> Case {
         .then("the choice falls on the second", switch)
 }
 
+/// S32, S33.
 #[test]
 fn a_client_keeps_its_backend_while_that_is_in_the_list() {
     let again = syn((Who::Client, 40_001));
@@ -90,6 +91,69 @@ fn a_client_keeps_its_backend_while_that_is_in_the_list() {
                 datapath.affinity(|value| value.last_used = value.last_used.wrapping_sub(9 * HZ))
             })
             .send(Place::Uplink, third.clone(), to(Who::Pod, third)),
+    ]);
+}
+
+/// S34: clients are told apart by their own addresses, whatever node they are on; how long a service remembers is its own affair.
+#[test]
+fn nobody_shares_an_affinity() {
+    let pod = |n, port| syn((Who::Crowd(n), port)).from_pod();
+    let other_service = syn((Who::Client, 40_001)).to(Who::ClusterIp, 80);
+    check([
+        Case::new("two pods behind one node", [sticky()])
+            .then("the first pod alone is in the list", |datapath, _| {
+                datapath.record(1, |record| record.inside.len = 1)
+            })
+            .send(Place::Pod, pod(1, 40_000), to(Who::Pod, pod(1, 40_000)))
+            .then("the choice falls on the second", |datapath, _| {
+                datapath.record(1, |record| record.inside.offset += 1)
+            })
+            .send(Place::Pod, pod(2, 40_000), to(Who::OtherPod, pod(2, 40_000)))
+            .send(Place::Pod, pod(1, 40_001), to(Who::Pod, pod(1, 40_001)))
+            .send(Place::Pod, pod(2, 40_001), to(Who::OtherPod, pod(2, 40_001))),
+        Case::new(
+            "a client of two services",
+            [
+                sticky(),
+                Service::tcp(Who::ClusterIp, 80)
+                    .backend(Who::OtherPod, 8080)
+                    .affinity(10),
+            ],
+        )
+        .then("the first pod alone is in the list", narrow)
+        .send(
+            Place::Uplink,
+            syn((Who::Client, 40_000)),
+            to(Who::Pod, syn((Who::Client, 40_000))),
+        )
+        .send(
+            Place::Uplink,
+            other_service.clone(),
+            to(Who::OtherPod, other_service),
+        )
+        .then("the choice falls on the second", switch)
+        .send(
+            Place::Uplink,
+            syn((Who::Client, 40_002)),
+            to(Who::Pod, syn((Who::Client, 40_002))),
+        ),
+        remembered("a timeout that is changed forgets nobody")
+            .then("a longer timeout", |datapath, _| {
+                datapath.record(1, |record| record.affinity_seconds = 20)
+            })
+            .send(
+                Place::Uplink,
+                syn((Who::Client, 40_001)),
+                to(Who::Pod, syn((Who::Client, 40_001))),
+            )
+            .then("a shorter one", |datapath, _| {
+                datapath.record(1, |record| record.affinity_seconds = 5)
+            })
+            .send(
+                Place::Uplink,
+                syn((Who::Client, 40_002)),
+                to(Who::Pod, syn((Who::Client, 40_002))),
+            ),
     ]);
 }
 

@@ -18,6 +18,7 @@ fn web(backend: Who) -> Service {
     Service::tcp(Who::Vip, 80).backend(backend, 8080)
 }
 
+/// S17.
 #[test]
 fn outside_clients_reach_backends_on_this_node_with_their_own_address() {
     check(local_backends());
@@ -190,6 +191,7 @@ fn local_backends() -> Vec<Case> {
     ]
 }
 
+/// S17.
 #[test]
 fn remote_backends_are_reached_from_the_nodes_address() {
     check(remote_backends());
@@ -318,6 +320,7 @@ fn the_node_itself_as_backend_sees_the_clients_own_address() {
     ]);
 }
 
+/// S17, S18.
 #[test]
 fn pods_reach_services_from_their_own_device() {
     check(clients_in_pods());

@@ -100,6 +100,7 @@ macro_rules! pass {
     };
 }
 
+/// S35, S38.
 #[test]
 fn flows_outlive_changes_of_the_list() {
     check([
@@ -123,6 +124,7 @@ fn flows_outlive_changes_of_the_list() {
     ]);
 }
 
+/// S35, S37.
 #[test]
 fn flows_of_a_dead_backend() {
     let reset = |packet: &Packet| Answered(packet.reset(), Reason::EndpointGone);
@@ -245,6 +247,7 @@ fn idle_flows_end_by_what_both_sides_have_shown() {
     ]);
 }
 
+/// S38.
 #[test]
 fn a_syn_on_a_closing_tuple_is_a_new_connection() {
     let closing = |name| {

@@ -29,6 +29,7 @@ fn sent(packet: Packet) -> Outcome {
     )
 }
 
+/// S19.
 #[test]
 fn two_connections_never_share_a_rewritten_source() {
     let options = Options {
@@ -81,6 +82,7 @@ fn two_connections_never_share_a_rewritten_source() {
     );
 }
 
+/// S19.
 #[test]
 fn a_kept_source_whose_reply_tuple_is_taken_gets_another_port() {
     let client = (Who::Client, 40_000);
@@ -125,6 +127,7 @@ fn a_kept_source_whose_reply_tuple_is_taken_gets_another_port() {
     ]);
 }
 
+/// S19, S31.
 #[test]
 fn a_node_port_number_of_a_connected_host_socket_is_the_hosts() {
     let bed = Testbed::new().expect("the testbed");

@@ -94,6 +94,7 @@ fn packets_of_others() {
     ]);
 }
 
+/// S44.
 #[test]
 fn tcp_without_a_syn_that_belongs_to_no_flow() {
     check(

@@ -67,6 +67,7 @@ fn accepted_slice(changes: &Value) -> (EndpointSlice, Vec<String>) {
     }
 }
 
+/// S1, S26.
 #[test]
 fn services_of_no_concern_are_skipped() {
     let cases = [
@@ -146,6 +147,7 @@ fn node_ports_count_only_where_the_type_has_them() {
     assert_eq!(service.health_check_node_port, None);
 }
 
+/// S7, S8.
 #[test]
 fn outside_addresses_are_read_leniently_and_never_fatal() {
     let (service, warnings) = accepted(&json!({
@@ -223,6 +225,7 @@ fn values_no_api_server_stores_are_refused_whole() {
     }
 }
 
+/// S2.
 #[test]
 fn slices_of_no_concern_are_skipped() {
     let cases = [
@@ -262,6 +265,7 @@ fn absent_conditions_have_their_own_defaults() {
     }
 }
 
+/// S4.
 #[test]
 fn ports_without_name_or_number_are_ignored() {
     let (slice, _) = accepted_slice(&json!({"ports": [
@@ -277,6 +281,7 @@ fn ports_without_name_or_number_are_ignored() {
     assert!(parse_slice(&json!({"ports": [{"name": "a", "port": 70000}]})).is_err());
 }
 
+/// S2.
 #[test]
 fn only_the_first_address_of_an_endpoint_counts_and_a_bad_one_costs_only_itself() {
     let (slice, warnings) = accepted_slice(&json!({"endpoints": [
@@ -301,6 +306,7 @@ fn only_the_first_address_of_an_endpoint_counts_and_a_bad_one_costs_only_itself(
     assert_eq!(slice.service.to_string(), "n/s");
 }
 
+/// S10, S30.
 #[test]
 fn a_node_has_its_zone_and_its_internal_addresses_in_order() {
     let object: v1::Node = serde_json::from_value(json!({
@@ -324,6 +330,7 @@ fn a_node_has_its_zone_and_its_internal_addresses_in_order() {
     );
 }
 
+/// S41.
 #[test]
 fn a_node_is_leaving_while_it_is_deleted_or_the_autoscaler_says_so() {
     let cases = [

@@ -13,6 +13,7 @@ fn cidrs(texts: &[&str]) -> NodePortAddresses {
 /// What it shows, the configuration, the Node's internal addresses, the addresses that serve.
 type Case<'a> = (&'a str, NodePortAddresses, Option<&'a [&'a str]>, &'a [&'a str]);
 
+/// S30.
 #[test]
 fn node_ports_are_served_where_the_configuration_says() {
     let host = || {

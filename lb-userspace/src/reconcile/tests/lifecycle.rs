@@ -98,6 +98,7 @@ fn a_bit_stays_while_a_flow_carries_the_address() {
     assert_empty(&rig.maps, &rig.reconciler);
 }
 
+/// S35.
 #[test]
 fn a_udp_endpoint_that_stops_serving_dies_once_another_serves() {
     let udp = Case::new("dns", "10.96.0.2", Protocol::Udp);
@@ -114,6 +115,7 @@ fn a_udp_endpoint_that_stops_serving_dies_once_another_serves() {
     assert_eq!(generation(&rig), 2, "back, in the next life");
 }
 
+/// S37.
 #[test]
 fn a_tcp_endpoint_dies_when_it_is_gone_after_terminating() {
     let mut rig = Rig::new(ROOMY);
@@ -135,6 +137,7 @@ fn a_tcp_endpoint_dies_when_it_is_gone_after_terminating() {
     );
 }
 
+/// S33.
 #[test]
 fn leaving_a_list_moves_the_epoch_and_nothing_else_does() {
     let mut rig = Rig::new(ROOMY);
@@ -259,6 +262,7 @@ fn a_write_that_fails_takes_the_service_back_to_what_it_was() {
     }
 }
 
+/// S46.
 #[test]
 fn the_older_service_has_the_address_and_the_younger_gets_it_when_it_goes() {
     let mut rig = Rig::new(ROOMY);
@@ -287,6 +291,7 @@ fn the_older_service_has_the_address_and_the_younger_gets_it_when_it_goes() {
     assert!(report.services[&young.key()].conflicts.is_empty());
 }
 
+/// S46.
 #[test]
 fn a_cluster_ip_is_never_displaced() {
     let mut rig = Rig::new(ROOMY);

@@ -32,6 +32,7 @@ fn with_the_same_services_nothing_is_written() {
     assert_eq!(rig.maps.writes, writes);
 }
 
+/// S11.
 #[test]
 fn nothing_is_written_or_freed_before_all_inputs_are_in() {
     let mut rig = Rig::new(ROOMY);
@@ -54,6 +55,7 @@ fn nothing_is_written_or_freed_before_all_inputs_are_in() {
     );
 }
 
+/// S37.
 #[test]
 fn an_endpoint_that_was_terminating_before_the_restart_is_known_to_be_gone_after_it() {
     let mut rig = Rig::new(ROOMY);
