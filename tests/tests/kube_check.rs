@@ -83,9 +83,9 @@ fn a_cluster_is_planned_for_this_node() {
         "Service shop/web: warning: spec.externalIPs[1]: ignored: \"nonsense\" is not a valid IP address\n\
          \n\
          Would be programmed:\n\
-         SERVICE FRONTEND INSIDE OUTSIDE INSIDE ENDPOINTS OUTSIDE ENDPOINTS\n\
-         shop/web:http (80 TCP, IPv4) 10.96.0.10:80/TCP 1 1 10.0.1.2:8080 10.0.1.2:8080\n\
-         shop/web:http (80 TCP, IPv4) 198.51.100.7:80/TCP 1 1 10.0.1.2:8080 10.0.1.2:8080\n",
+         SERVICE FRONTEND INSIDE OUTSIDE INSIDE ENDPOINTS OUTSIDE ENDPOINTS SOURCES\n\
+         shop/web:http (80 TCP, IPv4) 10.96.0.10:80/TCP 1 1 10.0.1.2:8080 10.0.1.2:8080 any\n\
+         shop/web:http (80 TCP, IPv4) 198.51.100.7:80/TCP 1 1 10.0.1.2:8080 10.0.1.2:8080 any\n",
     );
     assert!(output.stderr.is_empty(), "no terminal, no progress");
     for request in server.requests() {
