@@ -51,6 +51,8 @@ pub(super) struct Watch {
     cursor: Option<Cursor>,
     ready: VecDeque<Bytes>,
     ended: bool,
+    /// What is ready is the last that is said: it will be cut before its end.
+    truncated: bool,
     deadline: Instant,
     bookmarks: Option<Interval>,
 }
@@ -84,6 +86,7 @@ impl Watch {
             cursor: None,
             ready: VecDeque::new(),
             ended: false,
+            truncated: false,
             bookmarks,
         };
         match cursor {
@@ -102,6 +105,9 @@ impl Watch {
             }
             if self.ended {
                 return None;
+            }
+            if self.truncated {
+                pending::<()>().await;
             }
             if self.cursor.is_none() {
                 if let Err(refusal) = self.begin().await {
@@ -179,7 +185,8 @@ impl Watch {
             Command::Say(bytes) => self.ready.push_back(bytes),
             Command::Cut(Cut::End) => self.ended = true,
             Command::Cut(Cut::Truncate) => {
-                // The next chunk goes out by half.
+                // The next write goes out by half, and nothing may follow this chunk in it.
+                self.truncated = true;
                 self.source.ending.cut_next_write();
                 self.ready
                     .push_back(event("MODIFIED", &self.resource.empty_object()));
@@ -191,9 +198,11 @@ impl Watch {
         }
     }
 
-    /// A bookmark where the watch is.
+    /// A bookmark where the watch is; not where the server is not yet.
     fn mark(&mut self) {
-        if let Some(cursor) = &self.cursor {
+        if let Some(cursor) = &self.cursor
+            && cursor.version() <= self.source.cache.version()
+        {
             self.ready
                 .push_back(bookmark(self.resource, cursor.version(), None));
         }

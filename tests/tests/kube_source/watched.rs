@@ -1,6 +1,7 @@
 //! The source under test, and the cluster as its updates tell it.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use lab::apiserver::{ApiServer, Kind, Kubeconfig, Request, Resource};
@@ -15,6 +16,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 /// More than anything takes on a busy machine.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 pub(crate) const NODE: &str = "node1";
+const KUBECONFIG: &str = "kubeconfig";
 
 /// A running source. It is ended on drop.
 pub(crate) struct Watched {
@@ -28,7 +30,7 @@ pub(crate) struct Watched {
     /// Objects told of, new or changed.
     pub(crate) told: usize,
     /// They are read anew when a server fails.
-    _credentials: TempDir,
+    credentials: TempDir,
     _cancel: DropGuard,
 }
 
@@ -38,7 +40,7 @@ impl Watched {
         let runtime = Runtime::new().unwrap();
         let cancel = CancellationToken::new();
         let dir = tempfile::tempdir().unwrap();
-        let kubeconfig = dir.path().join("kubeconfig");
+        let kubeconfig = dir.path().join(KUBECONFIG);
         Kubeconfig::new(&servers[0].url()).write(&kubeconfig).unwrap();
         let servers = servers.iter().map(|server| server.url().parse().unwrap());
         let config = Config {
@@ -60,7 +62,7 @@ impl Watched {
             node: None,
             done: false,
             told: 0,
-            _credentials: dir,
+            credentials: dir,
             _cancel: cancel.drop_guard(),
         }
     }
@@ -70,6 +72,11 @@ impl Watched {
         let mut watched = Self::new(&[server]);
         watched.wait("the first lists", |watched| watched.done);
         watched
+    }
+
+    /// The file that says who we are.
+    pub(crate) fn kubeconfig(&self) -> PathBuf {
+        self.credentials.path().join(KUBECONFIG)
     }
 
     /// Takes in updates until `reached`.

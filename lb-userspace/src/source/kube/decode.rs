@@ -94,6 +94,11 @@ pub(super) struct ListMetadata {
 pub(super) fn event(line: &[u8]) -> Result<Event, serde_json::Error> {
     let Envelope { event_type, object } = serde_json::from_slice(line)?;
     let identity = object.metadata;
+    let happened = matches!(event_type.as_str(), "ADDED" | "MODIFIED" | "DELETED" | "BOOKMARK");
+    if happened && identity.resource_version.is_empty() {
+        // A watch from no version would begin at some other.
+        return Err(serde::de::Error::custom("an object without a resourceVersion"));
+    }
     Ok(match event_type.as_str() {
         "ADDED" | "MODIFIED" => Event::Applied(identity),
         "DELETED" => Event::Deleted(identity),
@@ -128,6 +133,9 @@ pub(super) fn list_metadata(skeleton: &[u8]) -> Result<ListMetadata, serde_json:
     match head.items {
         Some(items) if !items.is_empty() => {
             Err(serde::de::Error::custom("an element of the list is no object"))
+        }
+        _ if head.metadata.resource_version.is_empty() => {
+            Err(serde::de::Error::custom("a list without a resourceVersion"))
         }
         _ => Ok(head.metadata),
     }
@@ -172,6 +180,13 @@ mod tests {
             &format!(r#"{{"type":"RENAMED","object":{object}}}"#),
             "no type of event",
         );
+        for event_type in ["ADDED", "DELETED", "BOOKMARK"] {
+            let nowhere = r#"{"metadata":{"name":"a","resourceVersion":""}}"#;
+            check(
+                &format!(r#"{{"type":"{event_type}","object":{nowhere}}}"#),
+                "without a resourceVersion",
+            );
+        }
         check(
             r#"{"type":"BOOKMARK","object":{"metadata":{"resourceVersion":"9"}}}"#,
             "initial_events_end: false",
@@ -207,6 +222,7 @@ mod tests {
             ("5", "x")
         );
         assert!(list_metadata(br#"{"items":[1],"metadata":{"resourceVersion":"5"}}"#).is_err());
+        assert!(list_metadata(br#"{"items":[],"metadata":{"resourceVersion":""}}"#).is_err());
         assert!(list_metadata(br#"{"kind":"Status"}"#).is_err());
     }
 }

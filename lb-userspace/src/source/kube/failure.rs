@@ -15,6 +15,8 @@ const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60);
 pub(super) enum Failure {
     /// Nobody answered, or the connection broke.
     Connection(String),
+    /// A watch that had lasted a while broke off: somebody on the way has no patience with silence, or the server goes.
+    Cut(String),
     /// The server says no, by its answer or by an `ERROR` event.
     Refusal(Refusal),
     /// What came is not what an API server says.
@@ -122,19 +124,26 @@ impl Refusal {
 }
 
 impl Failure {
+    /// What cannot be read, with its beginning: it says best who sent it.
+    pub(super) fn garbage(error: &serde_json::Error, text: &[u8]) -> Self {
+        let beginning: String = String::from_utf8_lossy(text).chars().take(80).collect();
+        Self::Garbage(format!("{error} in {beginning:?}"))
+    }
+
     pub(super) fn setback(&self) -> Setback {
         match self {
-            Self::Connection(_) => Setback::Retry,
+            Self::Connection(_) | Self::Cut(_) => Setback::Retry,
             Self::Refusal(refusal) => refusal.setback(),
             Self::Garbage(_) | Self::Incomplete(_) | Self::Backwards(_) => Setback::Closed,
             Self::Truncated(_) | Self::Outdated(_) | Self::Mute => Setback::Doubt,
         }
     }
 
-    /// Whether another server may do better.
+    /// Whether another server may do better, or the same one with credentials read anew: certificates expire, and who shows an
+    /// expired one is answered 401 over a connection that goes on.
     pub(super) fn is_the_servers(&self) -> bool {
         match self {
-            Self::Refusal(refusal) => matches!(refusal.code, 429 | 500..),
+            Self::Refusal(refusal) => matches!(refusal.code, 401 | 429 | 500..),
             Self::Backwards(_) => false,
             _ => true,
         }
@@ -153,7 +162,7 @@ impl Failure {
         match self {
             Self::Connection(_) | Self::Truncated(_) | Self::Mute => Some(Trouble::Unreachable),
             Self::Garbage(_) => Some(Trouble::Confused),
-            Self::Incomplete(_) | Self::Outdated(_) | Self::Backwards(_) => None,
+            Self::Cut(_) | Self::Incomplete(_) | Self::Outdated(_) | Self::Backwards(_) => None,
             Self::Refusal(refusal) => match refusal.code {
                 401 => Some(Trouble::Unauthorized),
                 429 => Some(Trouble::Overloaded),
@@ -169,6 +178,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Connection(words) => write!(f, "no connection: {words}"),
+            Self::Cut(words) => write!(f, "it was cut: {words}"),
             Self::Refusal(refusal) => refusal.fmt(f),
             Self::Garbage(words) => write!(f, "not what an API server says: {words}"),
             Self::Incomplete(words) => write!(f, "the streaming list did not come to its end: {words}"),

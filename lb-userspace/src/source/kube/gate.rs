@@ -11,9 +11,10 @@ use tokio::time::{Instant, sleep_until};
 use super::resource::Which;
 use crate::model::Update;
 
-/// How long the own Node is waited for, from the start.
+/// How long the own Node is waited for: from the start, and from when everything else is in while nobody has said whether there is
+/// one. Its watch may have begun to wait just before the API server came back.
 const NODE: Duration = Duration::from_secs(30);
-/// And at least from the time when everything else is in: an API server that was away is back for all three.
+/// How long it is waited for at least, from when everything else is in, though there is none yet.
 const NODE_AFTER_LISTS: Duration = Duration::from_secs(5);
 /// Deliveries that are ready and become one batch.
 const AT_ONCE: usize = 256;
@@ -33,9 +34,12 @@ pub(super) struct Gate {
     services: bool,
     slices: bool,
     node: bool,
+    /// The API server has said whether there is a Node.
+    node_listed: bool,
     open: bool,
-    /// When the Node is no longer waited for.
-    deadline: Instant,
+    began: Instant,
+    /// When the lists of everything else were in.
+    lists_in: Option<Instant>,
 }
 
 /// What the gate lets through.
@@ -51,18 +55,20 @@ impl Gate {
             services: false,
             slices: false,
             node: false,
+            node_listed: false,
             open: false,
-            deadline: now + NODE,
+            began: now,
+            lists_in: None,
         }
     }
 
     /// Takes note of what came.
     pub(super) fn note(&mut self, delivery: &Delivery, now: Instant) {
-        let lists_were_in = self.lists_are_in();
         match delivery.from {
             Which::Services => self.services |= delivery.listed,
             Which::EndpointSlices => self.slices |= delivery.listed,
             Which::OwnNode => {
+                self.node_listed |= delivery.listed;
                 for update in &delivery.updates {
                     match update {
                         Update::NodeApplied(_) => self.node = true,
@@ -72,32 +78,28 @@ impl Gate {
                 }
             }
         }
-        if !lists_were_in && self.lists_are_in() {
-            self.deadline = self.deadline.max(now + NODE_AFTER_LISTS);
+        if self.services && self.slices {
+            self.lists_in.get_or_insert(now);
         }
     }
 
     /// Whether it opens now; it does so once.
     pub(super) fn opens(&mut self, now: Instant) -> Option<Opening> {
-        if self.open || !self.lists_are_in() {
-            return None;
-        }
+        let deadline = self.alarm()?;
         let opening = match self.node {
             true => Opening::Complete,
-            false if now >= self.deadline => Opening::WithoutNode,
+            false if now >= deadline => Opening::WithoutNode,
             false => return None,
         };
         self.open = true;
         Some(opening)
     }
 
-    /// When to look again though nothing came.
+    /// When the Node is no longer waited for, once it is all that is waited for.
     fn alarm(&self) -> Option<Instant> {
-        (!self.open && self.lists_are_in()).then_some(self.deadline)
-    }
-
-    fn lists_are_in(&self) -> bool {
-        self.services && self.slices
+        let lists_in = self.lists_in.filter(|_| !self.open)?;
+        let more = if self.node_listed { NODE_AFTER_LISTS } else { NODE };
+        Some((self.began + NODE).max(lists_in + more))
     }
 }
 

@@ -5,19 +5,16 @@
 
 use std::time::Duration;
 
-use futures::StreamExt;
 use kube::Client;
 use tokio::time::timeout;
 
 use super::Config;
 use super::access::{AccessError, Servers};
-use super::decode;
 use super::failure::Failure;
-use super::items::Items;
-use super::known::{Known, Listing};
+use super::known::Known;
+use super::list::list;
 use super::position::Ask;
 use super::resource::Resource;
-use super::wire;
 use crate::model::Update;
 use crate::source::events::ObjectEvent;
 
@@ -79,43 +76,15 @@ async fn everything(
         Resource::node(node_name),
     ] {
         let mut known = Known::new(resource);
-        let listing = list(client, &known, || {
+        let each = || {
             read += 1;
             progress(read);
-        });
-        let consequences = known.listed(listing.await?);
+        };
+        let (listing, _) = list(client, &known, &Ask::Quorum { paged: true }, each).await?;
+        let consequences = known.listed(listing);
         look.updates.extend(consequences.updates);
         let remarks = consequences.remarks.into_iter();
         look.remarks.extend(remarks.map(|remark| remark.event));
     }
     Ok(look)
-}
-
-/// All pages of a quorum list.
-async fn list(client: &Client, known: &Known, mut progress: impl FnMut()) -> Result<Listing, Failure> {
-    let mut listing = Listing::default();
-    let mut token = None;
-    loop {
-        let ask = Ask::Quorum { paged: true };
-        let mut pieces =
-            wire::send(client, wire::request(known.resource(), &ask, 0, token.as_deref())).await?;
-        let mut items = Items::default();
-        while let Some(piece) = pieces.next().await {
-            let each = |item: &[u8]| {
-                known.collect(&mut listing, decode::identity(item), |resource| {
-                    resource.read_item(item)
-                });
-                progress();
-            };
-            items
-                .feed(&piece?, each)
-                .map_err(|error| Failure::Garbage(error.to_string()))?;
-        }
-        let metadata = decode::list_metadata(&items.into_skeleton())
-            .map_err(|error| Failure::Garbage(error.to_string()))?;
-        if metadata.continue_token.is_empty() {
-            return Ok(listing);
-        }
-        token = Some(metadata.continue_token);
-    }
 }

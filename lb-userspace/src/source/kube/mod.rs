@@ -13,6 +13,7 @@ mod gate;
 mod items;
 mod known;
 mod lines;
+mod list;
 mod look;
 mod pace;
 mod position;
@@ -68,6 +69,8 @@ pub fn spawn(config: Config, cancel: CancellationToken) -> Result<Source, Access
 /// [`spawn`] over servers that are given, after a pause.
 #[must_use]
 pub fn watch(servers: Servers, node_name: String, pause: Duration, cancel: CancellationToken) -> Source {
+    // The source's own: its end is not the agent's.
+    let cancel = cancel.child_token();
     let (events, queue) = EventSender::channel();
     let publish = events::publish(queue, servers.clone(), node_name.clone());
     tokio::spawn(cancel.clone().run_until_cancelled_owned(publish));
@@ -80,7 +83,10 @@ pub fn watch(servers: Servers, node_name: String, pause: Duration, cancel: Cance
     ];
     for resource in resources {
         let watch = Watch::new(resource, servers.clone(), events.clone(), deliveries.clone());
+        // A watch that is no more, and be it by a bug, is missed: what it would have told must not go stale unnoticed.
+        let end_of_all = cancel.clone().drop_guard();
         let work = async move {
+            let _end_of_all = end_of_all;
             sleep(pause).await;
             watch.run().await;
         };

@@ -40,8 +40,12 @@ impl Pace {
     }
 
     /// What was asked for is to be asked for in another way.
-    pub(super) fn turned(&mut self, chance: f64) -> Duration {
+    pub(super) fn turned(&mut self) {
         self.turns = self.turns.saturating_add(1);
+    }
+
+    /// Before that other way is tried, if it was no trouble that led to it.
+    pub(super) fn next_way(&mut self, chance: f64) -> Duration {
         if self.turns <= QUICK_TURNS {
             Duration::ZERO
         } else {
@@ -49,8 +53,9 @@ impl Pace {
         }
     }
 
-    /// A list is complete. Alone this is no end of trouble: a list whose watch expires at once would be asked for again and again.
-    pub(super) fn listed(&mut self) {
+    /// A list is complete, or a watch lasted. Alone this is no end of trouble: a list whose watch leads nowhere would be asked for
+    /// again and again.
+    pub(super) fn worked(&mut self) {
         if self.turns <= QUICK_TURNS {
             self.failures = 0;
         }
@@ -102,18 +107,22 @@ mod tests {
     #[test]
     fn turns_are_quick_until_they_lead_nowhere() {
         let mut pace = Pace::default();
+        let turn = |pace: &mut Pace| {
+            pace.turned();
+            pace.next_way(0.0)
+        };
         for _ in 0..QUICK_TURNS {
-            assert_eq!(pace.turned(0.0), Duration::ZERO);
+            assert_eq!(turn(&mut pace), Duration::ZERO);
         }
         // A list that is complete, and a watch that expires, over and over.
         let mut waits = Vec::new();
         for _ in 0..4 {
-            waits.push(pace.turned(0.0).as_millis());
-            pace.listed();
+            waits.push(turn(&mut pace).as_millis());
+            pace.worked();
         }
         assert_eq!(waits, [250, 500, 1_000, 2_000]);
         pace.progress();
-        assert_eq!(pace.turned(0.0), Duration::ZERO);
+        assert_eq!(turn(&mut pace), Duration::ZERO);
     }
 
     #[test]
@@ -122,7 +131,7 @@ mod tests {
         for _ in 0..5 {
             pace.failed(None, 0.0);
         }
-        pace.listed();
+        pace.worked();
         assert_eq!(pace.failed(None, 0.0).as_millis(), 250);
         pace.failed(None, 0.0);
         pace.progress();

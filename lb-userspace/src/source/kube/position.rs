@@ -140,19 +140,21 @@ impl Position {
         self.go(Way::Streaming);
     }
 
-    /// What was asked for did not come.
-    pub(super) fn setback(&mut self, setback: Setback) {
+    /// What was asked for did not come. Says whether the next request is another one.
+    pub(super) fn setback(&mut self, setback: Setback) -> bool {
         match (self.way, setback) {
-            (_, Setback::Retry) => {}
+            (_, Setback::Retry) => return false,
             (Way::Quorum { expired }, Setback::Expired) => self.way = Way::Quorum { expired: expired + 1 },
             (_, Setback::Closed | Setback::Expired) => self.go(self.way.next()),
             (_, Setback::Doubt) => {
                 self.doubts += 1;
-                if self.doubts == PATIENCE {
-                    self.go(self.way.next());
+                if self.doubts < PATIENCE {
+                    return false;
                 }
+                self.go(self.way.next());
             }
         }
+        true
     }
 
     fn go(&mut self, way: Way) {

@@ -41,10 +41,11 @@ impl Troubles {
         }
     }
 
-    /// A request failed as some do in the normal course of things.
+    /// A request failed as some do in the normal course of things; watches are cut all the time where something on the way has
+    /// little patience.
     pub(super) fn note(&self, ask: &Ask, failure: &Failure, next: &Ask) {
         let resource = &self.plural;
-        if self.said.is_empty() {
+        if self.said.is_empty() && !matches!(failure, Failure::Cut(_)) {
             tracing::info!(resource, "{ask}: {failure}; next: {next}");
         } else {
             tracing::debug!(resource, "{ask}: {failure}; next: {next}");

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use futures::{FutureExt, StreamExt};
+use futures::FutureExt;
 use kube::Client;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout_at};
@@ -15,9 +15,9 @@ use super::access::{ServerId, Servers};
 use super::decode::{self, Event};
 use super::failure::{Failure, Refusal, Setback, Trouble};
 use super::gate::Delivery;
-use super::items::Items;
 use super::known::{Consequences, Known, Listing};
 use super::lines::Lines;
+use super::list::{SILENCE, list};
 use super::pace::Pace;
 use super::position::{Ask, Older, Position};
 use super::resource::Resource;
@@ -30,15 +30,15 @@ use crate::source::events::{EventSender, Reason};
 const SECONDS: std::ops::RangeInclusive<u32> = 200..=290;
 /// A stream that has not ended so long after it should have is dead.
 const GRACE: Duration = Duration::from_secs(30);
-/// A list that says nothing for so long will not be completed.
-const SILENCE: Duration = Duration::from_secs(20);
-/// How long a list may take.
-const LIST: Duration = Duration::from_secs(300);
 /// Watches begin no faster than this, whatever ends them.
 const SHORTEST: Duration = Duration::from_secs(1);
 /// A server sends a bookmark each minute. A watch that had none for so long may be one of a version that the server has not
 /// reached, and then it will be silent until it has, and miss what was before.
 const BOOKMARKS: Duration = Duration::from_secs(150);
+/// The same for watches that were cut one after the other before a bookmark was due.
+const QUIET: Duration = Duration::from_secs(600);
+/// A watch that lasted so long had nothing wrong with it: what breaks it off is no reason to wait ever longer.
+const LASTING: Duration = Duration::from_secs(10);
 /// Updates of one delivery, when there are more ready.
 const BATCH: usize = 256;
 
@@ -58,6 +58,8 @@ pub(super) struct Watch {
     batch: Vec<Update>,
     /// A list was completed that was not told of.
     listed: bool,
+    /// How long watches have lasted that had nothing to tell, in a row.
+    quiet: Duration,
 }
 
 impl Watch {
@@ -78,6 +80,7 @@ impl Watch {
             deliveries,
             batch: Vec::new(),
             listed: false,
+            quiet: Duration::ZERO,
         }
     }
 
@@ -136,10 +139,11 @@ impl Watch {
                 (Ok(Some(line)), _) => line,
                 (Ok(None), Some(_)) => return Err(Failure::Incomplete("it ended".to_owned())),
                 (Ok(None), None) => return self.ended(news, began.elapsed()),
+                (Err(Failure::Connection(words)), None) => return self.cut(news, began.elapsed(), words),
                 (Err(Failure::Connection(words)), Some(_)) => return Err(Failure::Incomplete(words)),
                 (Err(failure), _) => return Err(failure),
             };
-            let event = decode::event(&line).map_err(|error| garbage(&error, &line))?;
+            let event = decode::event(&line).map_err(|error| Failure::garbage(&error, &line))?;
             if let Some(collected) = &mut listing {
                 match event {
                     Event::Bookmark {
@@ -166,43 +170,11 @@ impl Watch {
         }
     }
 
-    /// A list, in one piece or in pages. Returns how long to wait before the next request.
+    /// A list. Returns how long to wait before the next request.
     async fn list(&mut self, client: &Client, ask: &Ask) -> Result<Duration, Failure> {
-        let mut listing = Listing::default();
-        let mut token = None;
-        loop {
-            let request = wire::request(self.known.resource(), ask, 0, token.as_deref());
-            let mut pieces = wire::send(client, request).await?;
-            let end = Instant::now() + LIST;
-            let mut items = Items::default();
-            loop {
-                let patience = end.min(Instant::now() + SILENCE);
-                let piece = match timeout_at(patience, pieces.next()).await {
-                    Ok(None) => break,
-                    Ok(Some(Ok(piece))) => piece,
-                    Ok(Some(Err(failure))) => return Err(Failure::Truncated(failure.to_string())),
-                    Err(_) => return Err(Failure::Truncated("nothing more came".to_owned())),
-                };
-                let each = |item: &[u8]| {
-                    let identity = decode::identity(item);
-                    self.known
-                        .collect(&mut listing, identity, |resource| resource.read_item(item));
-                };
-                items
-                    .feed(&piece, each)
-                    .map_err(|error| Failure::Garbage(error.to_string()))?;
-            }
-            let skeleton = items.into_skeleton();
-            let metadata = decode::list_metadata(&skeleton).map_err(|error| match error.is_eof() {
-                true => Failure::Truncated("it ended before its end".to_owned()),
-                false => garbage(&error, &skeleton),
-            })?;
-            if metadata.continue_token.is_empty() {
-                let wait = self.complete(listing, metadata.resource_version)?;
-                return Ok(wait.unwrap_or_default());
-            }
-            token = Some(metadata.continue_token);
-        }
+        let (listing, version) = list(client, &self.known, ask, || {}).await?;
+        let wait = self.complete(listing, version)?;
+        Ok(wait.unwrap_or_default())
     }
 
     /// A list has come to its end. Returns how long to wait when it has to be asked for again.
@@ -213,7 +185,7 @@ impl Watch {
         let consequences = self.known.listed(listing);
         self.follow_up(consequences);
         self.listed = true;
-        self.pace.listed();
+        self.pace.worked();
         self.worked();
         if !self.position.listed(version) {
             return Ok(None);
@@ -224,7 +196,8 @@ impl Watch {
         );
         self.known.distrust();
         self.position.list_again();
-        Ok(Some(self.pace.turned(rand::random())))
+        self.pace.turned();
+        Ok(Some(self.pace.next_way(rand::random())))
     }
 
     /// An event of a running watch.
@@ -256,11 +229,29 @@ impl Watch {
         if lasted < SHORTEST {
             return Err(Failure::Mute);
         }
-        if lasted < BOOKMARKS {
-            return Ok(Duration::ZERO);
+        self.said_nothing(lasted);
+        Ok(Duration::ZERO)
+    }
+
+    /// The watch broke off.
+    fn cut(&mut self, news: bool, lasted: Duration, words: String) -> Result<Duration, Failure> {
+        if !news {
+            self.said_nothing(lasted);
         }
-        self.position.list_again();
-        Ok(self.pace.turned(rand::random()))
+        if lasted < LASTING {
+            return Err(Failure::Connection(words));
+        }
+        self.pace.worked();
+        Err(Failure::Cut(words))
+    }
+
+    /// A watch had nothing to tell. Everything is listed again when that has been so for long.
+    fn said_nothing(&mut self, lasted: Duration) {
+        self.quiet += lasted;
+        if lasted >= BOOKMARKS || self.quiet >= QUIET {
+            self.quiet = Duration::ZERO;
+            self.position.list_again();
+        }
     }
 
     /// Prepares for the next attempt. Returns how long to wait for it.
@@ -269,8 +260,10 @@ impl Watch {
         // A no to the last way of asking is a no to all.
         let all_closed = setback == Setback::Closed && matches!(ask, Ask::Quorum { .. });
         let trouble = failure.trouble().or(all_closed.then_some(Trouble::Failing));
-        self.position.setback(setback);
-        let turns = matches!(setback, Setback::Closed | Setback::Expired);
+        let turned = self.position.setback(setback);
+        if turned {
+            self.pace.turned();
+        }
         match trouble {
             Some(trouble) => {
                 let server = self.servers.name(self.server);
@@ -278,16 +271,17 @@ impl Watch {
             }
             None => self.troubles.note(ask, failure, &self.position.ask()),
         }
-        if failure.is_the_servers() && !self.servers.failed(self.server) {
+        if (failure.is_the_servers() || all_closed) && !self.servers.failed(self.server) {
             return self.pace.next_server();
         }
-        match turns && trouble.is_none() {
-            true => self.pace.turned(rand::random()),
+        match turned && trouble.is_none() {
+            true => self.pace.next_way(rand::random()),
             false => self.pace.failed(failure.retry_after(), rand::random()),
         }
     }
 
     fn worked(&mut self) {
+        self.quiet = Duration::ZERO;
         self.servers.worked(self.server);
         self.troubles.over();
     }
@@ -323,11 +317,6 @@ impl Watch {
         // With nobody there any more the watch is about to end.
         let _ = self.deliveries.send(delivery).await;
     }
-}
-
-fn garbage(error: &serde_json::Error, text: &[u8]) -> Failure {
-    let beginning: String = String::from_utf8_lossy(text).chars().take(80).collect();
-    Failure::Garbage(format!("{error} in {beginning:?}"))
 }
 
 fn words(older: &Older) -> String {

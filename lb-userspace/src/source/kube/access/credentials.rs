@@ -115,6 +115,11 @@ fn of_kubeconfig(path: &Path) -> Result<Target, AccessError> {
     refuse_proxy(&mut kubeconfig).map_err(refused)?;
     let mut config = kube::Config::try_from(kubeconfig).map_err(|error| refused(words(error)))?;
     config.proxy_url = None;
+    let authority = config.cluster_url.authority();
+    if authority.is_some_and(|authority| authority.as_str().contains('@')) {
+        // What stands there may be a password, and the URL is in every message about the server.
+        return Err(refused("server: a user in the URL is not used".to_owned()));
+    }
     refuse_programs(&config.auth_info).map_err(refused)?;
     if config.root_cert.as_ref().is_some_and(Vec::is_empty) {
         return Err(refused("certificate-authority holds no certificate".to_owned()));

@@ -42,6 +42,8 @@ struct State {
     clients: Vec<Client>,
     /// Servers that failed in a row in this round; all of them end it.
     failed: usize,
+    /// The server that worked last.
+    working: Option<usize>,
 }
 
 impl Servers {
@@ -110,6 +112,7 @@ impl Servers {
                 index,
                 clients,
                 failed: 0,
+                working: None,
             })),
         }
     }
@@ -142,8 +145,12 @@ impl Servers {
     /// A server did its work: if it fails later, all others are tried before it is time to wait.
     pub fn worked(&self, server: ServerId) {
         let mut state = self.state();
-        if state.turn == server.turn {
-            state.failed = 0;
+        if state.turn != server.turn {
+            return;
+        }
+        state.failed = 0;
+        if state.working.replace(server.index) != Some(server.index) {
+            tracing::info!(server = self.servers[server.index].name, "the API server in use");
         }
     }
 
@@ -154,7 +161,8 @@ impl Servers {
         state.failed = state.failed % self.servers.len() + 1;
         let server = &self.servers[state.index];
         if state.index != before {
-            tracing::info!(
+            // All of them while none answers, so not for everybody to read.
+            tracing::debug!(
                 failed = self.servers[before].name,
                 next = server.name,
                 "another API server"

@@ -137,6 +137,10 @@ fn a_kubeconfig_that_cannot_be_used_is_refused_with_the_reason() {
             "kubeconfig DIR/config: there is no cluster \"two\"",
         ),
         (
+            &kubeconfig("{server: 'https://me:secret@a'}", "{}"),
+            "kubeconfig DIR/config: server: a user in the URL is not used",
+        ),
+        (
             &kubeconfig("{certificate-authority: ca.crt}", "{}"),
             "kubeconfig DIR/config: the cluster has no server",
         ),

@@ -149,3 +149,75 @@ async fn what_is_no_event_may_have_been_one() {
     assert_eq!(script.delivered().await, "+b");
     script.asked("stream 11").await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_is_cut_for_its_silence_goes_on_at_once_each_time() {
+    // As load balancers do, sooner than a bookmark is due.
+    let mut script = Script::new(1);
+    let mut stream = script.listed(10, &[]).await;
+    for _ in 0..12 {
+        tokio::time::sleep(Duration::from_secs(35)).await;
+        stream.cut();
+        let (asked, gap) = script.asked("watch 10").await;
+        assert!(gap < Duration::from_secs(36), "{gap:?}");
+        stream = asked.stream();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_version_that_the_server_has_not_reached_is_found_out_though_watches_are_cut() {
+    let mut script = Script::new(1);
+    let mut stream = script.listed(1_000, &[service("a", 900)]).await;
+    for _ in 0..18 {
+        tokio::time::sleep(Duration::from_secs(35)).await;
+        stream.cut();
+        stream = script.asked("watch 1000").await.0.stream();
+    }
+    tokio::time::sleep(Duration::from_secs(35)).await;
+    stream.cut();
+    script.asked("stream 1000").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cluster_in_which_nothing_happens_is_listed_now_and_then_and_never_left_unwatched() {
+    let mut script = Script::new(1);
+    let mut stream = script.listed(10, &[]).await;
+    for _ in 0..8 {
+        for next in ["watch 10", "stream 10"] {
+            tokio::time::sleep(Duration::from_secs(200)).await;
+            stream.end();
+            let (asked, gap) = script.asked(next).await;
+            assert_eq!(gap.as_secs(), 200, "{next}");
+            stream = asked.stream();
+        }
+        stream.complete(10);
+        assert_eq!(script.delivered().await, ".");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_whose_watches_lead_nowhere_is_not_asked_for_in_a_storm() {
+    for garbage in [false, true] {
+        let mut script = Script::new(1);
+        let mut stream = script.listed(10, &[]).await;
+        let began = Instant::now();
+        for _ in 0..12 {
+            if garbage {
+                stream.raw("<html>gateway</html>\n");
+            } else {
+                stream.end();
+                for _ in 0..3 {
+                    script.asked("watch 10").await.0.stream().end();
+                }
+            }
+            stream = script.asked("stream 10").await.0.stream();
+            stream.complete(10);
+            assert_eq!(script.delivered().await, ".");
+        }
+        assert!(
+            began.elapsed() > Duration::from_secs(40),
+            "{garbage}: {:?}",
+            began.elapsed()
+        );
+    }
+}

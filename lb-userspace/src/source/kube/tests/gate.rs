@@ -97,6 +97,7 @@ async fn a_node_that_is_not_there_is_waited_for_half_a_minute() {
 async fn lists_are_waited_for_as_long_as_it_takes_and_the_node_a_moment_more() {
     let mut gated = Gated::new();
     gated.deliver(Which::Services, Vec::new()).await;
+    gated.deliver(Which::OwnNode, Vec::new()).await;
     tokio::time::sleep(Duration::from_secs(300)).await;
     assert!(gated.batches.try_recv().is_err());
     gated.deliver(Which::EndpointSlices, Vec::new()).await;
@@ -115,4 +116,20 @@ async fn a_node_that_went_again_is_not_there() {
     gated.deliver(Which::Services, Vec::new()).await;
     gated.deliver(Which::EndpointSlices, Vec::new()).await;
     assert_eq!(gated.opened().await, (30, 2));
+}
+
+/// The API server was away, and the Node's watch is the last to find out that it is back.
+#[tokio::test(start_paused = true)]
+async fn a_node_of_which_nothing_is_known_is_waited_for_after_the_lists() {
+    for (node_comes, opens) in [(true, 325), (false, 330)] {
+        let mut gated = Gated::new();
+        tokio::time::sleep(Duration::from_secs(300)).await;
+        gated.deliver(Which::Services, Vec::new()).await;
+        gated.deliver(Which::EndpointSlices, Vec::new()).await;
+        if node_comes {
+            tokio::time::sleep(Duration::from_secs(25)).await;
+            gated.deliver(Which::OwnNode, vec![node()]).await;
+        }
+        assert_eq!(gated.opened().await, (opens, usize::from(node_comes)));
+    }
 }

@@ -129,3 +129,27 @@ async fn a_watch_ends_when_nobody_listens() {
     let end = timeout(Duration::from_secs(1), script.requests.recv()).await;
     assert!(matches!(end, Ok(None)), "the watch runs");
 }
+
+#[tokio::test(start_paused = true)]
+async fn credentials_that_are_not_accepted_are_read_anew_and_shown_to_all_servers() {
+    let mut script = Script::new(2);
+    for round in 0..3 {
+        for server in 0..2 {
+            let (asked, gap) = script.asked("stream").await;
+            assert_eq!(asked.server, server, "round {round}");
+            assert!(server == 0 || gap < Duration::from_millis(100), "{gap:?}");
+            asked.refuse(401, "Unauthorized");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_knows_no_way_is_left_for_the_next() {
+    let mut script = Script::new(2);
+    for way in ["stream", "cache 0", "pages"] {
+        let (asked, _) = script.asked(way).await;
+        assert_eq!(asked.server, 0, "{way}");
+        asked.refuse(404, "NotFound");
+    }
+    assert_eq!(script.asked("stream").await.0.server, 1);
+}
