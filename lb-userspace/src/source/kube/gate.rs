@@ -46,7 +46,10 @@ pub(super) struct Gate {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Opening {
     Complete,
+    /// There is no Node.
     WithoutNode,
+    /// Nobody has said whether there is one.
+    NodeUnknown,
 }
 
 impl Gate {
@@ -88,8 +91,9 @@ impl Gate {
         let deadline = self.alarm()?;
         let opening = match self.node {
             true => Opening::Complete,
-            false if now >= deadline => Opening::WithoutNode,
-            false => return None,
+            false if now < deadline => return None,
+            false if self.node_listed => Opening::WithoutNode,
+            false => Opening::NodeUnknown,
         };
         self.open = true;
         Some(opening)
@@ -127,11 +131,15 @@ pub(super) async fn join(
             batch.extend(delivery.updates);
         }
         if let Some(opening) = gate.opens(Instant::now()) {
-            if opening == Opening::WithoutNode {
-                tracing::warn!(
+            match opening {
+                Opening::Complete => {}
+                Opening::WithoutNode => tracing::warn!(
                     "there is no Node {node_name:?}: Services are served without its zone and addresses until it appears; when \
                      this node is registered under another name, give it with --hostname-override"
-                );
+                ),
+                Opening::NodeUnknown => tracing::warn!(
+                    "Node {node_name:?} could not be read yet: Services are served without its zone and addresses until it is"
+                ),
             }
             batch.push(Update::InitialListsDone);
         }

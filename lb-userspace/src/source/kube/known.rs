@@ -150,7 +150,7 @@ impl Known {
         consequences
     }
 
-    /// Versions seen so far mean nothing any more: the next list is told whole.
+    /// Versions seen so far mean nothing: the next list is told whole.
     pub(super) fn distrust(&mut self) {
         for held in self.held.values_mut() {
             held.version = Box::default();

@@ -109,7 +109,7 @@ impl Position {
         }
     }
 
-    /// A list is complete. Says whether its history is another one than that of before, so that equal versions mean nothing.
+    /// A list is complete. Says whether its history is another one than that of before.
     pub(super) fn listed(&mut self, version: String) -> bool {
         let rewritten = self
             .version

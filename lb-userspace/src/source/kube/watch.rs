@@ -151,9 +151,7 @@ impl Watch {
                         initial_events_end: true,
                     } => {
                         let complete = listing.take().unwrap_or_default();
-                        if let Some(wait) = self.complete(complete, version)? {
-                            return Ok(wait);
-                        }
+                        self.complete(complete, version)?;
                     }
                     Event::Bookmark { .. } => {}
                     Event::Applied(identity) => {
@@ -172,13 +170,17 @@ impl Watch {
 
     /// A list. Returns how long to wait before the next request.
     async fn list(&mut self, client: &Client, ask: &Ask) -> Result<Duration, Failure> {
+        if matches!(ask, Ask::Quorum { .. }) {
+            // The truth may be that of another history, in which equal versions mean nothing.
+            self.known.distrust();
+        }
         let (listing, version) = list(client, &self.known, ask, || {}).await?;
-        let wait = self.complete(listing, version)?;
-        Ok(wait.unwrap_or_default())
+        self.complete(listing, version)?;
+        Ok(Duration::ZERO)
     }
 
-    /// A list has come to its end. Returns how long to wait when it has to be asked for again.
-    fn complete(&mut self, listing: Listing, version: String) -> Result<Option<Duration>, Failure> {
+    /// A list has come to its end.
+    fn complete(&mut self, listing: Listing, version: String) -> Result<(), Failure> {
         self.position
             .admits(&version)
             .map_err(|older| Failure::Outdated(words(&older)))?;
@@ -187,17 +189,13 @@ impl Watch {
         self.listed = true;
         self.pace.worked();
         self.worked();
-        if !self.position.listed(version) {
-            return Ok(None);
+        if self.position.listed(version) {
+            tracing::warn!(
+                resource = self.known.resource().plural,
+                "the cluster's history is shorter than it was, as after a restored backup"
+            );
         }
-        tracing::warn!(
-            resource = self.known.resource().plural,
-            "the cluster's history is shorter than it was, as after a restored backup; everything is listed once more"
-        );
-        self.known.distrust();
-        self.position.list_again();
-        self.pace.turned();
-        Ok(Some(self.pace.next_way(rand::random())))
+        Ok(())
     }
 
     /// An event of a running watch.
