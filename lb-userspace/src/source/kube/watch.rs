@@ -11,7 +11,7 @@ use kube::Client;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::access::{ServerId, Servers};
+use super::access::{Recovery, ServerId, Servers};
 use super::decode::{self, Event};
 use super::failure::{Failure, Refusal, Setback, Trouble};
 use super::gate::Delivery;
@@ -48,6 +48,8 @@ pub(super) struct Watch {
     servers: Servers,
     /// The server that was asked last.
     server: ServerId,
+    /// Whether another watch has got through since then.
+    recovery: Recovery,
     known: Known,
     position: Position,
     pace: Pace,
@@ -71,6 +73,7 @@ impl Watch {
     ) -> Self {
         Self {
             server: servers.current().0,
+            recovery: servers.recovery(),
             servers,
             troubles: Troubles::new(&resource),
             known: Known::new(resource),
@@ -97,17 +100,25 @@ impl Watch {
         loop {
             let (server, client) = self.servers.current();
             self.server = server;
+            self.recovery = self.servers.recovery();
             let ask = self.position.ask();
             let end = match &ask {
                 Ask::Stream { .. } | Ask::Watch { .. } => self.stream(&client, &ask).await,
                 Ask::Cache { .. } | Ask::Quorum { .. } => self.list(&client, &ask).await,
             };
             self.deliver().await;
-            let wait = match end {
-                Ok(wait) => wait,
-                Err(failure) => self.set_back(&ask, &failure),
-            };
-            sleep(wait).await;
+            match end {
+                Ok(wait) => sleep(wait).await,
+                Err(failure @ Failure::Connection(_)) => {
+                    let wait = self.set_back(&ask, &failure);
+                    // A Service without its slices would be refused: when one watch is through, all are.
+                    tokio::select! {
+                        () = sleep(wait) => {}
+                        () = self.recovery.wait() => sleep(self.pace.next_server()).await,
+                    }
+                }
+                Err(failure) => sleep(self.set_back(&ask, &failure)).await,
+            }
         }
     }
 
@@ -117,6 +128,7 @@ impl Watch {
         let seconds = rand::random_range(SECONDS);
         let request = wire::request(self.known.resource(), ask, seconds, None);
         let mut lines = Lines::new(wire::send(client, request).await?);
+        self.answered();
         let began = Instant::now();
         let end = began + Duration::from_secs(seconds.into()) + GRACE;
         let mut news = false;
@@ -278,8 +290,15 @@ impl Watch {
         }
     }
 
+    /// Tells the other watches that a server is there; itself it need not be told.
+    fn answered(&mut self) {
+        self.servers.answered();
+        self.recovery = self.servers.recovery();
+    }
+
     fn worked(&mut self) {
         self.quiet = Duration::ZERO;
+        self.answered();
         self.servers.worked(self.server);
         self.troubles.over();
     }

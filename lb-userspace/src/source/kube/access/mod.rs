@@ -14,6 +14,7 @@ mod token;
 use std::path::PathBuf;
 
 pub use error::AccessError;
+pub(in crate::source::kube) use servers::Recovery;
 pub use servers::{ServerId, Servers};
 
 use self::credentials::ServiceAccount;

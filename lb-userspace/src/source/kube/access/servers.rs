@@ -7,6 +7,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kube::Client;
+use tokio::sync::watch;
 
 use super::credentials::ServiceAccount;
 use super::{Access, AccessError, client, credentials};
@@ -16,6 +17,22 @@ use super::{Access, AccessError, client, credentials};
 pub struct Servers {
     servers: Arc<[Server]>,
     state: Arc<Mutex<State>>,
+    /// How often a server answered after one had not.
+    recoveries: Arc<watch::Sender<u64>>,
+}
+
+/// Tells when a server answers again; what came before it was made does not count.
+#[derive(Debug)]
+pub(in crate::source::kube) struct Recovery(watch::Receiver<u64>);
+
+impl Recovery {
+    /// Waits until a server answered after one had not.
+    pub(in crate::source::kube) async fn wait(&mut self) {
+        if self.0.changed().await.is_err() {
+            // No servers, no recovery.
+            std::future::pending().await
+        }
+    }
 }
 
 /// Which turn of which server a client is of.
@@ -42,6 +59,8 @@ struct State {
     clients: Vec<Client>,
     /// Servers that failed in a row in this round; all of them end it.
     failed: usize,
+    /// A server failed, and none has answered since.
+    away: bool,
     /// The server that worked last.
     working: Option<usize>,
 }
@@ -112,8 +131,10 @@ impl Servers {
                 index,
                 clients,
                 failed: 0,
+                away: false,
                 working: None,
             })),
+            recoveries: Arc::new(watch::Sender::new(0)),
         }
     }
 
@@ -136,6 +157,7 @@ impl Servers {
     /// the last time this was so: then it is time to wait.
     pub fn failed(&self, server: ServerId) -> bool {
         let mut state = self.state();
+        state.away = true;
         if state.turn == server.turn {
             self.next(&mut state);
         }
@@ -152,6 +174,19 @@ impl Servers {
         if state.working.replace(server.index) != Some(server.index) {
             tracing::info!(server = self.servers[server.index].name, "the API server in use");
         }
+    }
+
+    /// A server answered a request, which does not say that it does its work.
+    pub(in crate::source::kube) fn answered(&self) {
+        if std::mem::take(&mut self.state().away) {
+            self.recoveries.send_modify(|recoveries| *recoveries += 1);
+        }
+    }
+
+    /// Tells, from now on, when a server answers again: nobody has to wait out his back-off then.
+    #[must_use]
+    pub(in crate::source::kube) fn recovery(&self) -> Recovery {
+        Recovery(self.recoveries.subscribe())
     }
 
     fn next(&self, state: &mut State) {

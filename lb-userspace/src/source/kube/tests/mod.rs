@@ -35,6 +35,8 @@ struct Script {
     requests: mpsc::UnboundedReceiver<Asked>,
     deliveries: mpsc::Receiver<Delivery>,
     events: mpsc::Receiver<ObjectEvent>,
+    /// Shared with other watches, which the test is.
+    servers: Servers,
     /// When the last request came.
     last: Instant,
 }
@@ -70,12 +72,13 @@ impl Script {
         let servers = Servers::from_clients((0..servers).map(client).collect());
         let (events, heard) = EventSender::channel();
         let (deliveries, delivered) = mpsc::channel(16);
-        let watch = Watch::new(Resource::services(), servers, events, deliveries);
+        let watch = Watch::new(Resource::services(), servers.clone(), events, deliveries);
         tokio::spawn(watch.run());
         Self {
             requests,
             deliveries: delivered,
             events: heard,
+            servers,
             last: Instant::now(),
         }
     }

@@ -62,6 +62,28 @@ async fn waits_grow_to_half_a_minute_and_begin_anew_after_success() {
     assert!(gap <= Duration::from_millis(500), "{gap:?}");
 }
 
+/// Else a new Service would be there for half a minute without the endpoints that came with it.
+#[tokio::test(start_paused = true)]
+async fn a_watch_does_not_wait_out_its_back_off_when_another_is_through() {
+    let mut script = Script::new(1);
+    for _ in 0..10 {
+        script.asked("stream").await.0.fail();
+    }
+    let (asked, _) = script.asked("stream").await;
+    // Before this one has failed, so nobody is waiting yet.
+    script.servers.answered();
+    asked.fail();
+    let (asked, gap) = script.asked("stream").await;
+    assert!(gap < Duration::from_millis(100), "{gap:?}");
+    asked.fail();
+    script.servers.answered();
+    let (asked, gap) = script.asked("stream").await;
+    assert!(gap < Duration::from_millis(100), "{gap:?}");
+    asked.fail();
+    let (_, gap) = script.asked("stream").await;
+    assert!(gap >= Duration::from_secs(15), "{gap:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_missing_permission_is_waited_for_in_the_same_way() {
     let mut script = Script::new(1);
@@ -125,7 +147,7 @@ async fn a_resource_that_the_server_does_not_have_is_asked_for_ever_more_rarely(
 async fn a_watch_ends_when_nobody_listens() {
     let mut script = Script::new(1);
     let (_asked, _) = script.asked("stream").await;
-    drop(script.deliveries);
+    drop((script.deliveries, script.servers));
     let end = timeout(Duration::from_secs(1), script.requests.recv()).await;
     assert!(matches!(end, Ok(None)), "the watch runs");
 }
