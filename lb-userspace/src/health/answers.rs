@@ -140,6 +140,7 @@ mod tests {
         }
     }
 
+    /// S41.
     #[test]
     fn a_healthy_node_says_so_with_the_time_of_asking() {
         let at = clock();
@@ -159,6 +160,7 @@ mod tests {
         assert_eq!(parts(&livez(&health, at(5))), (200, expected));
     }
 
+    /// S41.
     #[test]
     fn what_waits_for_too_long_shows_in_both_and_in_its_family() {
         let at = clock();
@@ -178,6 +180,7 @@ mod tests {
         }
     }
 
+    /// S41.
     #[test]
     fn a_node_on_its_way_out_is_left_by_load_balancers_and_not_killed() {
         let at = clock();
@@ -192,6 +195,7 @@ mod tests {
         assert_eq!(livez(&health, at(0)).status, StatusCode::OK);
     }
 
+    /// S40.
     #[test]
     fn a_service_answers_by_its_endpoints_here_and_the_proxys_health() {
         let key = ServiceKey::new("shop", "web");

@@ -88,6 +88,7 @@ mod tests {
         places.map(|(at, service)| format!("{at} {service}")).collect()
     }
 
+    /// S40.
     #[test]
     fn a_service_is_asked_about_at_the_addresses_of_its_families() {
         let mut checks = Checks::default();
@@ -109,6 +110,7 @@ mod tests {
         assert_eq!(places(&checks), ["192.0.2.1:30001 n/dual"]);
     }
 
+    /// S40.
     #[test]
     fn listeners_follow_ports_and_families_but_not_endpoints() {
         let mut checks = Checks::default();

@@ -136,6 +136,7 @@ mod tests {
         }
     }
 
+    /// S41.
     #[test]
     fn over_an_empty_datapath_nobody_is_healthy_before_the_first_sync() {
         let at = clock();
@@ -150,6 +151,7 @@ mod tests {
         assert!(health.is_healthy(at(86_400)), "silence is no failure");
     }
 
+    /// S41.
     #[test]
     fn over_an_adopted_datapath_everybody_is_healthy_at_once() {
         let at = clock();
@@ -161,6 +163,7 @@ mod tests {
         );
     }
 
+    /// S41.
     #[test]
     fn a_change_may_wait_for_a_minute_from_when_it_began_to() {
         let at = clock();
@@ -178,6 +181,7 @@ mod tests {
         assert!(health.is_healthy(at(200)));
     }
 
+    /// S41.
     #[test]
     fn the_node_has_no_say_in_whether_the_proxy_works() {
         let at = clock();

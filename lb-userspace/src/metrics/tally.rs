@@ -118,6 +118,7 @@ mod tests {
         assert_eq!(tally.of(IpFamily::V6), Counts::default());
     }
 
+    /// S42.
     #[test]
     fn a_local_policy_counts_while_endpoints_are_only_elsewhere() {
         let (near, far) = (fixtures::here("10.1.0.1"), fixtures::ep("10.1.0.2"));

@@ -130,6 +130,7 @@ mod tests {
         assert_eq!(totals.of(IpFamily::V6), ServiceStats::default());
     }
 
+    /// S42.
     #[test]
     fn the_busiest_and_those_of_chosen_namespaces_are_shown() {
         let all = [

@@ -58,8 +58,6 @@ pub struct Endpoint {
     pub terminating: bool,
     /// The node it runs on.
     pub node_name: Option<String>,
-    /// The zone it runs in.
-    pub zone: Option<String>,
     /// The zones that should use it (S12); empty means no hint.
     pub zone_hints: BTreeSet<String>,
     /// The nodes that should use it (S12); empty means no hint.

@@ -179,3 +179,48 @@ impl fmt::Display for Skip {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reference_reads_as_far_as_it_is_known() {
+        for (kind, namespace, name, words) in [
+            ("Service", "shop", "web", "Service shop/web"),
+            ("Node", "", "node-1", "Node node-1"),
+            ("Service", "shop", "", "Service without a name"),
+            ("", "", "", "object without a name"),
+        ] {
+            assert_eq!(ObjectRef::new(kind, namespace, name).to_string(), words);
+        }
+    }
+
+    #[test]
+    fn a_rejection_is_the_api_servers_sentence() {
+        let mut rejection = Rejection {
+            object: ObjectRef::new("Service", "shop", "web"),
+            problems: vec![Problem::new("spec.type", "odd")],
+        };
+        let one = r#"Service "web" is invalid: spec.type: odd"#;
+        assert_eq!(rejection.to_string(), one);
+        rejection.problems.push(Problem::new("spec.ports", "none"));
+        let two = r#"Service "web" is invalid: [spec.type: odd, spec.ports: none]"#;
+        assert_eq!(rejection.to_string(), two);
+    }
+
+    #[test]
+    fn what_is_left_alone_is_said_with_its_reason() {
+        for (skip, word) in [
+            (Skip::Headless, "headless"),
+            (Skip::NoClusterIp, "clusterIP"),
+            (Skip::ExternalName, "ExternalName"),
+            (Skip::OtherProxy("other".to_owned()), "=other"),
+            (Skip::HeadlessSlice, "service.kubernetes.io/headless"),
+            (Skip::NoServiceLabel, "kubernetes.io/service-name"),
+            (Skip::Fqdn, "FQDN"),
+        ] {
+            assert!(skip.to_string().contains(word), "{skip}");
+        }
+    }
+}

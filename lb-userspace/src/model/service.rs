@@ -171,3 +171,29 @@ impl Service {
             .find(|&ip| IpFamily::of(ip) == family)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::SliceKey;
+
+    #[test]
+    fn names_are_the_apis() {
+        let types = [
+            ServiceType::ClusterIp,
+            ServiceType::NodePort,
+            ServiceType::LoadBalancer,
+        ];
+        assert_eq!(
+            types.map(|kind| kind.to_string()),
+            ["ClusterIP", "NodePort", "LoadBalancer"]
+        );
+        let policies = [TrafficPolicy::Cluster, TrafficPolicy::Local];
+        assert_eq!(policies.map(|policy| policy.to_string()), ["Cluster", "Local"]);
+        for protocol in [Protocol::Tcp, Protocol::Udp, Protocol::Sctp] {
+            assert_eq!(Protocol::from_api(Some(&protocol.to_string())), Some(protocol));
+        }
+        assert_eq!(IpFamily::ALL.map(|family| family.to_string()), ["IPv4", "IPv6"]);
+        assert_eq!(SliceKey::new("shop", "web-1").to_string(), "shop/web-1");
+    }
+}

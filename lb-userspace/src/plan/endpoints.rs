@@ -44,7 +44,7 @@ pub(super) fn is_routable(address: IpAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::fixtures::{ep, slice};
+    use crate::plan::fixtures::{ep, here, slice};
 
     /// S2, S4.
     #[test]
@@ -75,6 +75,29 @@ mod tests {
             ];
             let merged = endpoints(&slices, IpFamily::V4, "http", Protocol::Tcp);
             assert_eq!(merged.into_values().collect::<Vec<_>>(), [&staying]);
+        }
+    }
+
+    #[test]
+    fn of_two_entries_that_are_alike_in_that_the_first_counts() {
+        let leaving = |address| Endpoint {
+            ready: false,
+            terminating: true,
+            ..ep(address)
+        };
+        for (first, second) in [
+            (here("10.1.0.1"), ep("10.1.0.1")),
+            (
+                Endpoint {
+                    node_name: Some("node-1".into()),
+                    ..leaving("10.1.0.1")
+                },
+                leaving("10.1.0.1"),
+            ),
+        ] {
+            let slices = [slice("a", std::slice::from_ref(&first)), slice("b", &[second])];
+            let merged = endpoints(&slices, IpFamily::V4, "http", Protocol::Tcp);
+            assert_eq!(merged.into_values().collect::<Vec<_>>(), [&first]);
         }
     }
 

@@ -25,7 +25,6 @@ pub(crate) fn ep(address: &str) -> Endpoint {
         serving: true,
         terminating: false,
         node_name: Some("node-2".into()),
-        zone: None,
         zone_hints: BTreeSet::new(),
         node_hints: BTreeSet::new(),
     }

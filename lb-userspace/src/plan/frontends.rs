@@ -176,6 +176,23 @@ mod tests {
         check(&everywhere(), IpFamily::V6, PlanConfig::default(), &[]);
     }
 
+    #[test]
+    fn a_cluster_ip_no_packet_is_sent_to_is_none() {
+        let mut service = everywhere();
+        service.cluster_ips = ips(&["127.0.0.1"]);
+        check(&service, IpFamily::V4, PlanConfig::default(), &[]);
+    }
+
+    #[test]
+    fn ranges_without_a_load_balancer_address_are_nobodys() {
+        let mut service = service();
+        service.load_balancer_source_ranges = vec!["203.0.113.0/24".parse().unwrap()];
+        let mut warnings = Vec::new();
+        let config = PlanConfig::default();
+        let addresses = Addresses::of(&service, IpFamily::V4, &this_node(), &config, &mut warnings);
+        assert_eq!(addresses.unwrap().sources, BTreeSet::new());
+    }
+
     /// S6.
     #[test]
     fn the_second_family_has_its_own_addresses_and_node_port() {

@@ -154,3 +154,21 @@ pub struct EndpointState {
     /// It is on its way out.
     pub terminating: bool,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_reads_as_its_service_its_name_and_where_it_is() {
+        let key = |port_name: &str| ServicePortKey {
+            service: ServiceKey::new("shop", "web"),
+            port_name: port_name.to_owned(),
+            protocol: Protocol::Tcp,
+            port: 80,
+            family: IpFamily::V6,
+        };
+        assert_eq!(key("http").to_string(), "shop/web:http (80 TCP, IPv6)");
+        assert_eq!(key("").to_string(), "shop/web (80 TCP, IPv6)");
+    }
+}

@@ -88,6 +88,7 @@ pub(super) fn closed_to_outside(record: PlannedRecord) -> PlannedRecord {
 mod tests {
     use super::*;
     use crate::plan::Rewrite;
+    use crate::plan::fixtures::{ep, here, this_node};
 
     /// The lists of a service port, as last bytes of addresses.
     fn lists(cluster: &[u8], local: &[u8]) -> Lists {
@@ -148,6 +149,37 @@ mod tests {
                 expected,
                 "{list:?} of {lists:?}"
             );
+        }
+    }
+
+    #[test]
+    fn backends_are_in_the_lists_that_some_path_leads_to() {
+        use EndpointList::{Cluster, Local};
+        let (near, far) = (here("10.1.0.1"), ep("10.1.0.2"));
+        let endpoints: Endpoints = [&near, &far]
+            .map(|endpoint| (SocketAddr::new(endpoint.address, 8080), endpoint))
+            .into();
+        // (the paths, "c" and "l" for the lists of the near endpoint, and of the far one)
+        type Row<'a> = (&'a [Paths], &'a str, &'a str);
+        let rows: &[Row] = &[
+            (&[paths(Cluster, Cluster)], "c", "c"),
+            (&[paths(Local, Local)], "l", ""),
+            (&[paths(Cluster, Local)], "cl", "c"),
+            (&[paths(Cluster, Cluster), paths(Cluster, Local)], "cl", "c"),
+            (&[paths(Local, Local), paths(Cluster, Cluster)], "cl", "c"),
+        ];
+        for (paths, near_in, far_in) in rows {
+            let lists = Lists::of(&endpoints, &this_node());
+            let backends = lists.backends(&endpoints, paths, &this_node());
+            for (endpoint, local, lists) in [(&near, true, near_in), (&far, false, far_in)] {
+                let expected = (!lists.is_empty()).then_some(PlannedBackend {
+                    local,
+                    in_cluster_list: lists.contains('c'),
+                    in_local_list: lists.contains('l'),
+                });
+                let backend = backends.get(&SocketAddr::new(endpoint.address, 8080));
+                assert_eq!(backend.copied(), expected, "{paths:?}");
+            }
         }
     }
 

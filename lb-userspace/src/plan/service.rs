@@ -210,6 +210,31 @@ mod tests {
         );
     }
 
+    #[test]
+    fn ports_are_in_the_order_of_their_keys_whatever_the_services_own() {
+        let mut service = service();
+        service.cluster_ips = vec!["10.96.0.10".parse().unwrap(), "fd00::10".parse().unwrap()];
+        for (name, port) in [("admin", 81), ("metrics", 82)] {
+            service.ports.push(ServicePort {
+                name: name.into(),
+                port,
+                ..service.ports[0].clone()
+            });
+        }
+        let forward = plan(&service, &[]);
+        service.ports.reverse();
+        assert_eq!(plan(&service, &[]), forward);
+        assert_eq!(forward.ports.len(), 6);
+        assert!(forward.ports.is_sorted_by_key(|port| &port.key));
+    }
+
+    #[test]
+    fn a_port_that_stands_twice_counts_once() {
+        let mut service = service();
+        service.ports.push(service.ports[0].clone());
+        assert_eq!(plan(&service, &[]).ports.len(), 1);
+    }
+
     /// S20, switched off.
     #[test]
     fn clients_outside_can_be_kept_from_cluster_ips() {

@@ -69,6 +69,16 @@ mod tests {
                 Topology::SameNode("node-1"),
             ),
             (
+                "node hints for here come before zone hints for here",
+                &[(true, HERE, FAR), (true, THERE, ZONE)],
+                Topology::SameNode("node-1"),
+            ),
+            (
+                "several hints of one endpoint",
+                &[(true, &["node-2", "node-1"], FAR), (true, THERE, FAR)],
+                Topology::SameNode("node-1"),
+            ),
+            (
                 "node hints, none for here, and no zone hints",
                 &[(true, THERE, &[])],
                 Topology::Off,

@@ -37,6 +37,7 @@ fn ask_until(lab: &ClusterLab, path: &str, status: u16) -> Response {
     answer.unwrap_or_else(|error| panic!("{error:#}\n{}", lab.agent(0).log()))
 }
 
+/// S41.
 #[test]
 fn a_node_that_is_unknown_or_being_deleted_is_left_by_load_balancers() {
     let mut lab = lab_with(&Service::new("web", 1));
@@ -57,6 +58,7 @@ fn a_node_that_is_unknown_or_being_deleted_is_left_by_load_balancers() {
     assert_eq!(ask(&lab, HEALTH_PORT, "/livez").unwrap().status, 200);
 }
 
+/// S41.
 #[test]
 fn an_api_server_that_is_away_makes_nobody_unhealthy_not_even_at_a_restart() {
     let mut lab = lab_with(&Service::new("web", 1));
@@ -77,6 +79,7 @@ fn an_api_server_that_is_away_makes_nobody_unhealthy_not_even_at_a_restart() {
     ask_until(&lab, "/healthz", 200);
 }
 
+/// S41.
 #[test]
 fn an_empty_node_is_unhealthy_while_the_api_server_is_away() {
     let mut lab = lab_with(&Service::new("web", 1));
@@ -96,6 +99,7 @@ fn an_empty_node_is_unhealthy_while_the_api_server_is_away() {
     ask_until(&lab, "/healthz", 200);
 }
 
+/// S40.
 #[test]
 fn a_health_check_port_that_is_taken_is_told_to_the_services_owner() {
     let service = Service::new("web", 1)

@@ -57,6 +57,7 @@ fn connect(site: &Site, to: SocketAddr, count: usize) {
     }
 }
 
+/// S42.
 #[test]
 fn counters_move_with_traffic_and_go_on_after_a_restart() {
     let (mut site, _, _server, _files) =
@@ -107,6 +108,7 @@ fn counters_move_with_traffic_and_go_on_after_a_restart() {
     wait_value(&site, total, |value| value == 6.0);
 }
 
+/// S42.
 #[test]
 fn every_metric_of_the_catalog_is_there_with_its_type_and_no_other() {
     let (site, _, _server, _files) = serving("metrics: {perService: {top: 1}}\n");
@@ -126,6 +128,7 @@ fn every_metric_of_the_catalog_is_there_with_its_type_and_no_other() {
     assert!(exposition.value("process_resident_memory_bytes") > Some(1e6));
 }
 
+/// S42.
 #[test]
 fn what_the_agent_does_is_counted() {
     let (site, mut web, _server, _files) = serving("");
@@ -177,6 +180,7 @@ fn what_the_agent_does_is_counted() {
     );
 }
 
+/// S42.
 #[test]
 fn a_port_that_kube_proxy_holds_is_served_once_it_is_free() {
     let topology = Topology::builder().pods(PodNet::Routed).build().unwrap();

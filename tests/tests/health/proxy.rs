@@ -17,6 +17,7 @@ fn first_answer(site: &Site) -> Response {
     .unwrap()
 }
 
+/// S41.
 #[test]
 fn a_node_the_autoscaler_takes_away_is_left_by_load_balancers_and_lives() {
     let site = Site::ready(&Web::local(&[]), &[]);
@@ -37,6 +38,7 @@ fn a_node_the_autoscaler_takes_away_is_left_by_load_balancers_and_lives() {
     assert_eq!(site.ask(false, HEALTH_PORT, "/").unwrap().status, 404);
 }
 
+/// S41.
 #[test]
 fn an_empty_datapath_is_unhealthy_until_it_is_filled_and_one_that_was_left_is_healthy_at_once() {
     let mut site = Site::start(&Web::local(&[]), &[]);

@@ -21,6 +21,7 @@ fn closed(site: &Site, v6: bool, port: u16) {
     .unwrap();
 }
 
+/// S40.
 #[test]
 fn answers_follow_the_endpoints_on_this_node() {
     let mut web = Web::local(&[
@@ -58,6 +59,7 @@ fn answers_follow_the_endpoints_on_this_node() {
     assert_eq!(six.json(), body(1));
 }
 
+/// S40.
 #[test]
 fn ports_open_and_close_with_type_policy_and_number() {
     let mut web = Web::local(&[("10.244.0.9", "node0"), ("fd00:10:244::9", "node0")]);
@@ -84,6 +86,7 @@ fn ports_open_and_close_with_type_policy_and_number() {
     closed(&site, false, CHECK_PORT);
 }
 
+/// S40.
 #[test]
 fn a_port_that_is_taken_is_served_once_it_is_free() {
     let topology = Topology::builder().pods(PodNet::Routed).build().unwrap();
@@ -106,6 +109,7 @@ fn a_port_that_is_taken_is_served_once_it_is_free() {
     site.ask_until(false, CHECK_PORT, "/", |answer| answer.status == 200);
 }
 
+/// S40.
 #[test]
 fn addresses_that_come_and_go_are_asked_at() {
     let web = Web::local(&[("10.244.0.9", "node0")]);

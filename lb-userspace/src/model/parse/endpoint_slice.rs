@@ -135,7 +135,6 @@ fn endpoint(
         serving: conditions.serving.unwrap_or(true),
         terminating: conditions.terminating.unwrap_or(false),
         node_name: object.node_name.clone().filter(|name| !name.is_empty()),
-        zone: object.zone.clone().filter(|zone| !zone.is_empty()),
         zone_hints: zones.iter().map(|hint| hint.name.clone()).collect(),
         node_hints: nodes.iter().map(|hint| hint.name.clone()).collect(),
     })

@@ -179,6 +179,43 @@ fn outside_addresses_are_read_leniently_and_never_fatal() {
     );
 }
 
+/// S45.
+#[test]
+fn only_the_word_true_excludes_a_service() {
+    for (annotations, excluded) in [
+        (json!(null), false),
+        (json!({"other": "true"}), false),
+        (json!({"xvip.dev/exclude": "false"}), false),
+        (json!({"xvip.dev/exclude": "true"}), true),
+    ] {
+        let (service, _) = accepted(&json!({"metadata": {"annotations": annotations}}));
+        assert_eq!(service.excluded, excluded, "{annotations}");
+    }
+}
+
+#[test]
+fn what_is_empty_is_as_good_as_absent() {
+    let (service, warnings) = accepted(&json!({
+        "spec": {"clusterIPs": []},
+        "status": {"loadBalancer": {"ingress": [{"ip": "", "hostname": "lb.example.org"}]}},
+    }));
+    assert_eq!(
+        service.cluster_ips,
+        ["10.96.0.5".parse::<std::net::IpAddr>().unwrap()]
+    );
+    assert!(service.load_balancer_vips.is_empty());
+    assert_eq!(warnings, [""; 0]);
+    let (slice, _) = accepted_slice(&json!({"endpoints": [{"addresses": ["10.0.0.1"], "nodeName": ""}]}));
+    assert_eq!(slice.endpoints[0].node_name, None);
+    let labels = json!({"topology.kubernetes.io/zone": ""});
+    let object: v1::Node =
+        serde_json::from_value(json!({"metadata": {"name": "n1", "labels": labels}})).unwrap();
+    let Ok(Parsed::Accepted { value, .. }) = node(&object) else {
+        panic!("{:?}", node(&object))
+    };
+    assert_eq!(value.zone, None);
+}
+
 #[test]
 fn values_no_api_server_stores_are_refused_whole() {
     let cases = [
@@ -234,6 +271,10 @@ fn slices_of_no_concern_are_skipped() {
             Skip::HeadlessSlice,
         ),
         (json!({"metadata": {"labels": null}}), Skip::NoServiceLabel),
+        (
+            json!({"metadata": {"labels": {"kubernetes.io/service-name": ""}}}),
+            Skip::NoServiceLabel,
+        ),
         (json!({"addressType": "FQDN"}), Skip::Fqdn),
     ];
     for (changes, skip) in cases {

@@ -116,7 +116,6 @@ fn ep(address: &str) -> Endpoint {
         serving: true,
         terminating: false,
         node_name: Some("node-1".into()),
-        zone: None,
         zone_hints: BTreeSet::new(),
         node_hints: BTreeSet::new(),
     }
