@@ -54,11 +54,15 @@ pub(super) fn identity(object: &Value) -> (Resource, String) {
     (resource, resource.key(namespace, name))
 }
 
-/// Gives an object what the server assigns on a write over `old`: all but a new version.
+/// Gives an object what the server assigns on a write over `old`: all but a new version. A new object that says when it was
+/// created is believed, which the API server does not do: tests of who is older need no years.
 pub(super) fn assign(object: &mut Value, old: Option<&Value>, resource: Resource) {
     let kept = |field: &str| old.map(|old| old["metadata"][field].clone());
     let uid = kept("uid").unwrap_or_else(|| random_uid().into());
-    let created = kept("creationTimestamp").unwrap_or_else(|| now().into());
+    let given = object["metadata"]["creationTimestamp"].as_str().map(Value::from);
+    let created = kept("creationTimestamp")
+        .or(given)
+        .unwrap_or_else(|| now().into());
     let version = kept("resourceVersion").unwrap_or_default();
     let generation = (resource == Resource::EndpointSlices).then(|| match old {
         None => 1,

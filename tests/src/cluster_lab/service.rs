@@ -24,7 +24,8 @@ pub const TARGET_PORT: u16 = 8080;
 pub struct Service {
     name: String,
     number: u8,
-    load_balancer: bool,
+    created: Option<String>,
+    load_balancers: Option<[IpAddr; 2]>,
     external: bool,
     fields: Vec<String>,
 }
@@ -47,7 +48,8 @@ impl Service {
         Self {
             name: name.to_owned(),
             number,
-            load_balancer: false,
+            created: None,
+            load_balancers: None,
             external: false,
             fields: Vec::new(),
         }
@@ -56,8 +58,24 @@ impl Service {
     /// Gives it a load balancer's address.
     #[must_use]
     pub fn with_load_balancer(self) -> Self {
+        let addresses = [false, true].map(|v6| outside(v6, self.number));
+        self.load_balanced_at(addresses)
+    }
+
+    /// Gives it these addresses as a load balancer's, IPv4 first.
+    #[must_use]
+    pub fn load_balanced_at(self, addresses: [IpAddr; 2]) -> Self {
         Self {
-            load_balancer: true,
+            load_balancers: Some(addresses),
+            ..self
+        }
+    }
+
+    /// Says when it was created, as `2026-01-01T00:00:00Z`.
+    #[must_use]
+    pub fn created(self, when: &str) -> Self {
+        Self {
+            created: Some(when.to_owned()),
             ..self
         }
     }
@@ -101,10 +119,11 @@ impl Service {
         30_000 + u16::from(self.number)
     }
 
-    /// Its load balancer's address and port.
+    /// Its load balancer's address and port, which are those of the table unless it was given others.
     #[must_use]
     pub fn load_balancer(&self, v6: bool) -> SocketAddr {
-        (outside(v6, self.number), PORT).into()
+        let given = self.load_balancers.map(|addresses| addresses[usize::from(v6)]);
+        (given.unwrap_or_else(|| outside(v6, self.number)), PORT).into()
     }
 
     /// Its external address and port.
@@ -116,14 +135,18 @@ impl Service {
     /// Its manifest.
     #[must_use]
     pub fn manifest(&self) -> String {
-        let kind = if self.load_balancer {
+        let kind = if self.load_balancers.is_some() {
             "LoadBalancer"
         } else {
             "NodePort"
         };
         let [v4, v6] = [false, true].map(|v6| self.cluster_ip(v6).ip());
+        let created = self.created.iter();
+        let created: String = created
+            .map(|when| format!(", creationTimestamp: \"{when}\""))
+            .collect();
         let mut text = format!(
-            "apiVersion: v1\nkind: Service\nmetadata: {{name: {}, namespace: default}}\nspec:\n  type: {kind}\n  \
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: {}, namespace: default{created}}}\nspec:\n  type: {kind}\n  \
              ipFamilyPolicy: RequireDualStack\n  ipFamilies: [IPv4, IPv6]\n  clusterIP: {v4}\n  \
              clusterIPs: [\"{v4}\", \"{v6}\"]\n  ports:\n",
             self.name
@@ -142,7 +165,7 @@ impl Service {
             let [v4, v6] = [false, true].map(|v6| self.external(v6).ip());
             let _ = writeln!(text, "  externalIPs: [\"{v4}\", \"{v6}\"]");
         }
-        if self.load_balancer {
+        if self.load_balancers.is_some() {
             let [v4, v6] = [false, true].map(|v6| self.load_balancer(v6).ip());
             let _ = writeln!(
                 text,

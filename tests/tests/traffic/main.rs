@@ -3,11 +3,15 @@
 //! Every claim is made for both families, and for both kinds of uplink: whole frames with native XDP, and frames as
 //! veth pairs deliver them, where the agent has to choose tc by itself.
 
+mod affinity;
 mod bulk;
+mod conflicts;
 mod devices;
 mod endpoints;
 mod hops;
 mod netfilter;
+mod node_addresses;
+mod node_ports;
 mod reach;
 mod standard;
 mod verdicts;
