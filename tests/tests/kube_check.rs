@@ -1,5 +1,6 @@
 //! `xvip check` of a cluster: what it says, how it ends, and that it leaves no trace.
 
+use std::fs;
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -158,6 +159,38 @@ fn a_servers_no_is_told_in_its_words() {
     assert_eq!(output.status.code(), Some(1));
     let errors = text(&output.stderr);
     assert!(errors.contains(": 401 Unauthorized"), "{errors}");
+}
+
+/// The files where the kubelet puts them, in a mount namespace that nobody else sees, and the two variables of every pod.
+#[test]
+fn in_a_pod_the_service_account_is_enough() {
+    let server = cluster();
+    let account = tempfile::tempdir().unwrap();
+    let file = |name| account.path().join(name);
+    fs::write(file("ca.crt"), server.authority().unwrap().pem()).unwrap();
+    let in_a_pod = |token: &str| {
+        fs::write(file("token"), token).unwrap();
+        let mounted = "mount -t tmpfs tmpfs /run && mkdir -p /var/run/secrets/kubernetes.io && \
+            ln -s \"$1\" /var/run/secrets/kubernetes.io/serviceaccount && shift && exec \"$@\"";
+        let output = Command::new("unshare")
+            .args(["--mount", "sh", "-c", mounted, "sh"])
+            .arg(account.path())
+            .arg(agent::binary().unwrap())
+            .args(["check", "--hostname-override", "here"])
+            .env("KUBERNETES_SERVICE_HOST", server.address().ip().to_string())
+            .env("KUBERNETES_SERVICE_PORT", server.address().port().to_string())
+            .output()
+            .unwrap();
+        (output.status.code(), text(&output.stdout) + &text(&output.stderr))
+    };
+    let (code, said) = in_a_pod("secret\n");
+    assert_eq!(code, Some(0), "{said}");
+    assert!(
+        said.contains("shop/web:http (80 TCP, IPv4) 10.96.0.10:80/TCP 1 1"),
+        "{said}"
+    );
+    let (code, said) = in_a_pod("another");
+    assert!(code == Some(1) && said.contains("401"), "{said}");
 }
 
 #[test]
