@@ -12,6 +12,11 @@ pub const NONE: u8 = 0;
 pub const UPLINK: u8 = 1;
 /// The host's end of a pod's device.
 pub const POD: u8 = 2;
+/// The loopback device: packets of the host to itself.
+pub const LOOPBACK: u8 = 3;
+
+/// ifindex of the loopback device, the same in every network namespace (`LOOPBACK_IFINDEX`).
+pub const LOOPBACK_IFINDEX: u32 = 1;
 
 /// [`Device::flags`]: XDP may transmit out of it (it is in `tx_devices`, or native XDP is on it).
 pub const XDP_TX: u8 = 1;
@@ -55,7 +60,7 @@ impl Device {
         [a, b, c, d, e, f]
     }
 
-    /// [`UPLINK`], [`POD`] or [`NONE`].
+    /// [`UPLINK`], [`POD`], [`LOOPBACK`] or [`NONE`].
     #[inline(always)]
     #[must_use]
     pub const fn kind(&self) -> u8 {

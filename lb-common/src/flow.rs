@@ -23,7 +23,7 @@ pub enum HookClass {
     UplinkIngress = 0,
     /// tc ingress of a pod device.
     PodIngress = 1,
-    /// tc egress of an uplink or a pod device.
+    /// tc egress of an uplink, a pod device or the loopback device.
     Egress = 2,
 }
 
@@ -37,6 +37,8 @@ pub enum Forward {
     Redirect = 1,
     /// Out of `ifindex`, the kernel resolving the neighbour (tc only).
     Neighbour = 2,
+    /// To the host's stack as if it had come in by `ifindex` (tc only): for sockets of the host.
+    Receive = 5,
 }
 // 3 and 4 are kept for the tunnel (DSR) and for the redirect into a pod's device.
 
@@ -97,7 +99,8 @@ pub struct FlowEntry<A: Address> {
     pub delta_port: u16,
     /// Destination and source MAC of the next hop, as the first twelve bytes of the frame.
     pub macs: [u32; 3],
-    /// Device the packet leaves by; for [`Forward::Stack`] replies, the uplink the request came in on (0: unknown).
+    /// Device the packet leaves by, or is received by ([`Forward::Receive`]); for [`Forward::Stack`] replies, the uplink the
+    /// request came in on (0: unknown).
     pub ifindex: u32,
     /// Index of the backend in `backends`.
     pub backend: u32,
@@ -170,6 +173,7 @@ pub const fn forward_of(kind: u8) -> Forward {
     match (kind & FORWARD_MASK) >> FORWARD_SHIFT {
         0 => Forward::Stack,
         1 => Forward::Redirect,
+        5 => Forward::Receive,
         _ => Forward::Neighbour,
     }
 }

@@ -91,6 +91,8 @@ pub mod programs {
     pub const TC_POD_INGRESS: &str = "tc_pod_in";
     /// tc egress of a pod device.
     pub const TC_POD_EGRESS: &str = "tc_pod_out";
+    /// tc egress of the loopback device.
+    pub const TC_LOOPBACK_EGRESS: &str = "tc_loopback_out";
     /// XDP pass, for the far ends of a test lab's wires and as empty program of benchmarks.
     pub const XDP_PASS: &str = "xdp_pass";
     /// Writes jiffies into `settings`: run once at load, never attached.
@@ -113,6 +115,10 @@ pub mod globals {
     pub const TIMEOUTS: &str = "TIMEOUTS";
     /// u32: first port | count << 16
     pub const SNAT_PORTS: &str = "SNAT_PORTS";
+    /// [`crate::service_net::ServiceNet4`]
+    pub const SERVICE_NET4: &str = "SERVICE_NET4";
+    /// [`crate::service_net::ServiceNet6`]
+    pub const SERVICE_NET6: &str = "SERVICE_NET6";
     /// u8: what aya-log's lines in the programs go by; 0 lets the verifier remove them all, absent means all of them
     pub const LOG_LEVEL: &str = "AYA_LOG_LEVEL";
     /// u32

@@ -26,6 +26,7 @@ pub mod prefilter;
 pub mod protocol;
 pub mod reason;
 pub mod service;
+pub mod service_net;
 pub mod settings;
 pub mod slot;
 pub mod source_range;

@@ -39,6 +39,14 @@ pub const fn bit(addr: Addr) -> u32 {
     }
 }
 
+/// The bit that stands for an address as frontend alone, beside the address's own [`bit`]: of what leaves the node addressed to a
+/// pod, only the few that are addressed to a frontend need a closer look.
+#[inline(always)]
+#[must_use]
+pub const fn frontend_bit(bit: u32) -> u32 {
+    bit ^ 1 << (BITS_LOG2 - 1)
+}
+
 /// The map index that holds a bit, and the bit in its word.
 #[inline(always)]
 #[must_use]

@@ -79,7 +79,7 @@ reasons! {
     SentNeighbour = 14, "sent-neighbour", Forward;
     /// No usable endpoint anywhere (S21), or a port the address does not have (S24).
     Rejected = 15, "rejected", Reject;
-    /// A segment of a connection whose endpoint is gone (S37).
+    /// A segment of a connection that nobody serves: its endpoint is gone (S37), or no flow knows it where it leaves the node (S44).
     EndpointGone = 16, "endpoint-gone", Reject;
     /// A Local policy, and endpoints only elsewhere (S22).
     NoLocalEndpoints = 17, "no-local-endpoints", Drop;
@@ -105,6 +105,10 @@ reasons! {
     Vlan = 27, "vlan", Pass;
     /// A client outside the source ranges of a load-balancer address (S23).
     SourceRange = 28, "source-range", Drop;
+    /// A ClusterIP and port on which a socket of the host listens at the very address (S45).
+    HostListener = 29, "host-listener", Pass;
+    /// An address of the service range that nobody serves, on its way out of the node (S24).
+    Unserved = 30, "unserved", Drop;
 }
 
 /// Entries of map `reasons`; room for those to come.

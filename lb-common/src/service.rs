@@ -30,13 +30,15 @@ pub mod flags {
     pub const OUTSIDE_LOCAL_LIST: u32 = 64;
     /// Packets to unknown ports of the address: no ranges, always reject (S24).
     pub const UNKNOWN_PORT: u32 = 128;
+    /// The record of a ClusterIP: a host's socket that listens at the very address comes first (S45).
+    pub const CLUSTER_IP: u32 = 256;
 }
 
 /// What to do with a new connection to a frontend.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Pod, Zeroable)]
 pub struct ServiceRecord {
-    /// For clients in pods, on the node, in its sockets.
+    /// For clients in pods and in the host's own namespace.
     pub inside: SlotRange,
     /// For all others.
     pub outside: SlotRange,

@@ -7,12 +7,14 @@ use crate::globals;
 use crate::maps;
 use crate::pipeline::scratch::Scratch;
 use crate::pipeline::table;
+use aya_ebpf::bindings::bpf_sock;
 use lb_common::addr::{Addr4, Addr6, Address};
 use lb_common::flow::FlowEntry;
 use lb_common::hash;
 use lb_common::layout::Stage;
 use lb_common::prefilter;
 use lb_common::protocol;
+use lb_common::service_net;
 
 /// Bytes of an untagged Ethernet header.
 pub const ETH: usize = 14;
@@ -94,10 +96,18 @@ pub trait Family: 'static {
     /// The bit of an address in the prefilter.
     fn prefilter_bit(addr: Self::Addr) -> u32;
 
+    /// Whether ClusterIPs are taken from the address's range.
+    fn is_service_address(addr: Self::Addr) -> bool;
+
     /// The address that packets leaving by a device get as rewritten source.
     fn source_of(device: &lb_common::device::Device) -> Option<Self::Addr>;
     /// An address as `bpf_fib_lookup` and socket look-ups take it: in the first bytes of sixteen.
     fn in_sixteen(addr: Self::Addr) -> [u32; 4];
+    /// The local address of a socket of this family.
+    ///
+    /// # Safety
+    /// `sock` is a socket that a helper has found.
+    unsafe fn local_address(sock: *const bpf_sock) -> Self::Addr;
     /// Not an address that may be answered: multicast, broadcast, unspecified, loopback.
     fn is_unanswerable(addr: Self::Addr) -> bool;
 }
@@ -246,6 +256,11 @@ impl Family for V4 {
     }
 
     #[inline(always)]
+    fn is_service_address(addr: Addr4) -> bool {
+        service_net::contains4(globals::service_net4(), addr)
+    }
+
+    #[inline(always)]
     fn source_of(device: &lb_common::device::Device) -> Option<Addr4> {
         if device.addr4.0 == 0 {
             None
@@ -257,6 +272,12 @@ impl Family for V4 {
     #[inline(always)]
     fn in_sixteen(addr: Addr4) -> [u32; 4] {
         [addr.0, 0, 0, 0]
+    }
+
+    #[inline(always)]
+    unsafe fn local_address(sock: *const bpf_sock) -> Addr4 {
+        // SAFETY: the caller's promise.
+        Addr4(unsafe { (&raw const (*sock).src_ip4).read_volatile() })
     }
 
     #[inline(always)]
@@ -398,6 +419,11 @@ impl Family for V6 {
     }
 
     #[inline(always)]
+    fn is_service_address(addr: Addr6) -> bool {
+        service_net::contains6(&globals::service_net6(), addr)
+    }
+
+    #[inline(always)]
     fn source_of(device: &lb_common::device::Device) -> Option<Addr6> {
         let [a, b, c, d] = device.addr6;
         if a | b | c | d == 0 {
@@ -410,6 +436,20 @@ impl Family for V6 {
     #[inline(always)]
     fn in_sixteen(addr: Addr6) -> [u32; 4] {
         addr.0
+    }
+
+    #[inline(always)]
+    unsafe fn local_address(sock: *const bpf_sock) -> Addr6 {
+        // SAFETY: the caller's promise; the kernel lets programs read it word by word.
+        unsafe {
+            let words = (&raw const (*sock).src_ip6).cast::<u32>();
+            Addr6([
+                words.read_volatile(),
+                words.add(1).read_volatile(),
+                words.add(2).read_volatile(),
+                words.add(3).read_volatile(),
+            ])
+        }
     }
 
     #[inline(always)]

@@ -3,6 +3,7 @@
 use aya_ebpf::Global;
 use lb_common::hash::Seed;
 use lb_common::lifetime::Timeouts;
+use lb_common::service_net::{NONE4, NONE6, ServiceNet4, ServiceNet6};
 
 /// The flow hash's secret words.
 #[unsafe(no_mangle)]
@@ -28,6 +29,12 @@ static SNAT_PORTS: Global<u32> = Global::new(0);
 /// Resets and ICMP errors a second and CPU.
 #[unsafe(no_mangle)]
 static REJECTS_PER_SECOND: Global<u32> = Global::new(0);
+/// The range ClusterIPs are taken from.
+#[unsafe(no_mangle)]
+static SERVICE_NET4: Global<ServiceNet4> = Global::new(NONE4);
+/// The same for IPv6.
+#[unsafe(no_mangle)]
+static SERVICE_NET6: Global<ServiceNet6> = Global::new(NONE6);
 
 /// The first `N` secret words, and no others: each is a load.
 #[inline(always)]
@@ -80,6 +87,16 @@ pub fn timeouts() -> Timeouts {
 pub fn snat_ports() -> (u16, u32) {
     let both = SNAT_PORTS.load();
     (both as u16, both >> 16)
+}
+
+#[inline(always)]
+pub fn service_net4() -> ServiceNet4 {
+    SERVICE_NET4.load()
+}
+
+#[inline(always)]
+pub fn service_net6() -> ServiceNet6 {
+    SERVICE_NET6.load()
 }
 
 #[inline(always)]

@@ -133,6 +133,13 @@ fn tc_pod_out(ctx: TcContext) -> i32 {
     tc_action(pipeline::fast(&Tc::enter(ctx, Place::PodEgress)))
 }
 
+/// tc egress of the loopback device.
+#[classifier]
+#[inline(always)]
+fn tc_loopback_out(ctx: TcContext) -> i32 {
+    tc_action(pipeline::fast(&Tc::enter(ctx, Place::LoopbackEgress)))
+}
+
 /// Stage of tc.
 #[classifier]
 #[inline(always)]

@@ -37,3 +37,14 @@ pub unsafe fn pointer<const OFFSET: usize>(context: *const c_void) -> usize {
         context.cast::<u8>().add(OFFSET).cast::<u32>().read() as usize
     }
 }
+
+/// Any other word of the context. The verifier wants its offset in the instruction, too, where LLVM would have two loads of different
+/// fields share one with a computed address.
+///
+/// # Safety
+/// `context` is the program's own, and `OFFSET` that of a readable word in it.
+#[inline(always)]
+pub unsafe fn word<const OFFSET: usize>(context: *const c_void) -> u32 {
+    // SAFETY: the caller's promise; a load of 32 bits, whatever the field.
+    unsafe { pointer::<OFFSET>(context) as u32 }
+}

@@ -20,6 +20,8 @@ pub enum Place {
     UplinkEgress = 2,
     /// Packets to a pod.
     PodEgress = 3,
+    /// Packets of the host to itself.
+    LoopbackEgress = 4,
 }
 
 impl Place {
@@ -29,20 +31,26 @@ impl Place {
         match self {
             Self::UplinkIngress => HookClass::UplinkIngress,
             Self::PodIngress => HookClass::PodIngress,
-            Self::UplinkEgress | Self::PodEgress => HookClass::Egress,
+            Self::UplinkEgress | Self::PodEgress | Self::LoopbackEgress => HookClass::Egress,
         }
     }
 
-    /// Whether connections may begin here.
+    /// Whether packets come in here.
     #[inline(always)]
     pub fn is_ingress(self) -> bool {
         matches!(self, Self::UplinkIngress | Self::PodIngress)
     }
 
-    /// Whether clients here are inside: pods of this node.
+    /// Whether the clients that begin connections here are the host's own sockets.
+    #[inline(always)]
+    pub fn is_of_host(self) -> bool {
+        matches!(self, Self::UplinkEgress | Self::LoopbackEgress)
+    }
+
+    /// Whether clients here are inside: pods of this node, and the node itself.
     #[inline(always)]
     pub fn is_inside(self) -> bool {
-        matches!(self, Self::PodIngress)
+        matches!(self, Self::PodIngress) || self.is_of_host()
     }
 }
 
@@ -51,7 +59,7 @@ impl Place {
 pub enum Verdict {
     /// Untouched, to whoever comes next.
     Pass(Reason),
-    /// Rewritten, to the stack. At tc only.
+    /// Rewritten, and on its way as before: to the stack, or out of the device it is leaving by. At tc only.
     Stack(Reason),
     /// Rewritten, out of the device it came in by.
     Transmit(Reason),
@@ -107,6 +115,8 @@ pub trait Hook {
     fn ifindex(&self) -> u32;
     /// Where this is.
     fn place(&self) -> Place;
+    /// Whether the packet was made on this host; one that is forwarded came in by a device.
+    fn is_from_host(&self) -> bool;
     /// The context, for helpers.
     fn context(&self) -> *mut core::ffi::c_void;
     /// Whether the frame is for this device, as far as its own MAC tells; `first` is the frame's first eight bytes.
@@ -122,7 +132,9 @@ pub trait Hook {
     fn redirect(&self, ifindex: u32) -> Option<Verdict>;
     /// Sends out of `ifindex`, the kernel resolving the neighbour.
     fn redirect_neighbour(&self, ifindex: u32) -> Option<Verdict>;
-    /// Sends back out of the device it came in by.
+    /// Has the stack receive it by `ifindex`.
+    fn receive(&self, ifindex: u32) -> Option<Verdict>;
+    /// Sends back where it came from.
     fn reflect(&self, reason: Reason) -> Verdict;
 
     /// Updates the transport checksum at `at` for changed addresses and ports. Packet pointers are void afterwards.

@@ -5,7 +5,9 @@ use super::{Hook, Place, Verdict};
 use crate::maps::TC_STAGES;
 use crate::packet;
 use aya_ebpf::EbpfContext;
-use aya_ebpf::bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM};
+use aya_ebpf::bindings::{
+    __sk_buff, BPF_F_INGRESS, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM,
+};
 use aya_ebpf::helpers::{
     bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh, bpf_skb_adjust_room, bpf_skb_change_tail,
     bpf_skb_pull_data, bpf_skb_store_bytes,
@@ -45,7 +47,8 @@ impl Tc {
             0 => Place::UplinkIngress,
             1 => Place::PodIngress,
             2 => Place::UplinkEgress,
-            _ => Place::PodEgress,
+            3 => Place::PodEgress,
+            _ => Place::LoopbackEgress,
         };
         Self { context, place }
     }
@@ -81,12 +84,18 @@ impl Hook for Tc {
     #[inline(always)]
     fn ifindex(&self) -> u32 {
         // SAFETY: the context is the program's own.
-        unsafe { (*self.context.skb.skb).ifindex }
+        unsafe { packet::word::<{ offset_of!(__sk_buff, ifindex) }>(self.context()) }
     }
 
     #[inline(always)]
     fn place(&self) -> Place {
         self.place
+    }
+
+    #[inline(always)]
+    fn is_from_host(&self) -> bool {
+        // SAFETY: the context is the program's own.
+        unsafe { packet::word::<{ offset_of!(__sk_buff, ingress_ifindex) }>(self.context()) == 0 }
     }
 
     #[inline(always)]
@@ -141,8 +150,23 @@ impl Hook for Tc {
     }
 
     #[inline(always)]
+    fn receive(&self, ifindex: u32) -> Option<Verdict> {
+        // SAFETY: plain helper call.
+        if unsafe { bpf_redirect(ifindex, BPF_F_INGRESS as u64) } as i64 == REDIRECTED {
+            Some(Verdict::Redirect(Reason::ToStack))
+        } else {
+            None
+        }
+    }
+
+    #[inline(always)]
     fn reflect(&self, reason: Reason) -> Verdict {
-        match self.redirect(self.ifindex()) {
+        let sent = if self.place.is_ingress() {
+            self.redirect(self.ifindex())
+        } else {
+            self.receive(self.ifindex())
+        };
+        match sent {
             Some(_) => Verdict::Answered(reason),
             None => Verdict::Drop(Reason::RewriteFailed),
         }

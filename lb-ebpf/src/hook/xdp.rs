@@ -54,6 +54,11 @@ impl Hook for Xdp {
     }
 
     #[inline(always)]
+    fn is_from_host(&self) -> bool {
+        false
+    }
+
+    #[inline(always)]
     fn context(&self) -> *mut core::ffi::c_void {
         self.0.as_ptr()
     }
@@ -97,6 +102,11 @@ impl Hook for Xdp {
 
     #[inline(always)]
     fn redirect_neighbour(&self, _ifindex: u32) -> Option<Verdict> {
+        None
+    }
+
+    #[inline(always)]
+    fn receive(&self, _ifindex: u32) -> Option<Verdict> {
         None
     }
 

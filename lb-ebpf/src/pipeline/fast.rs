@@ -5,7 +5,7 @@ use super::forward::forward;
 use super::prefilter;
 use crate::family::{ETH, Family, V4, V6};
 use crate::globals;
-use crate::hook::{Hook, Verdict};
+use crate::hook::{Hook, Place, Verdict};
 use crate::packet;
 use aya_ebpf::helpers::bpf_jiffies64;
 use lb_common::flow::Forward;
@@ -70,8 +70,8 @@ fn plain<F: Family, H: Hook>(hook: &H) -> Verdict {
             header.add(F::HEADER).cast::<u32>().read_unaligned(),
         )
     };
-    if !prefilter::passes::<F>(pair) {
-        return Verdict::Pass(Reason::NotOurs);
+    if let Some(verdict) = prefilter::screen::<F, H>(hook, pair) {
+        return verdict;
     }
     let (shown, flags) = match proto {
         TCP => {
@@ -86,7 +86,7 @@ fn plain<F: Family, H: Hook>(hook: &H) -> Verdict {
     };
     let hit = match look_up::<F>(pair, ports, proto) {
         Lookup::Hit(hit) => hit,
-        Lookup::Miss => return unknown::<F, H>(hook, proto, flags),
+        Lookup::Miss => return unknown::<F, H>(hook, F::second(pair), proto, flags),
         Lookup::Busy => return Verdict::Drop(Reason::Busy),
     };
     // SAFETY: plain helper call.
@@ -107,16 +107,26 @@ fn plain<F: Family, H: Hook>(hook: &H) -> Verdict {
     forward(hook, &hit, ETH + F::HEADER, proto, ttl, false)
 }
 
-/// A packet of no flow: to the stage that begins flows, if it may begin one.
+/// A packet of no flow: to the stage that begins flows, if it may begin one or its destination must be looked at.
 #[inline(always)]
-pub fn unknown<F: Family, H: Hook>(hook: &H, proto: u8, tcp_flags: u8) -> Verdict {
-    if !hook.place().is_ingress() {
-        return Verdict::Pass(Reason::NotOurs);
-    }
-    // A connection that began before us, or elsewhere: the kernel's conntrack finishes what it began (S44).
-    if proto == TCP && !opens(tcp_flags) {
-        return Verdict::Pass(Reason::MidFlow);
+pub fn unknown<F: Family, H: Hook>(hook: &H, dst: F::Addr, proto: u8, tcp_flags: u8) -> Verdict {
+    let mid_flow = is_mid_flow(proto, tcp_flags);
+    match hook.place() {
+        // A connection that began before us, or elsewhere: the kernel's conntrack finishes what it began (S44).
+        Place::UplinkIngress | Place::PodIngress if mid_flow => return Verdict::Pass(Reason::MidFlow),
+        Place::UplinkIngress | Place::PodIngress => {}
+        Place::UplinkEgress if prefilter::may_be_frontend::<F>(dst) || F::is_service_address(dst) => {}
+        Place::LoopbackEgress if !mid_flow && prefilter::may_be_frontend::<F>(dst) => {}
+        Place::UplinkEgress | Place::LoopbackEgress | Place::PodEgress => {
+            return Verdict::Pass(Reason::NotOurs);
+        }
     }
     hook.tail_call(F::NEW);
     Verdict::Pass(Reason::StageMissing)
+}
+
+/// Whether it is a segment in the middle of a connection, with which none begins.
+#[inline(always)]
+pub fn is_mid_flow(proto: u8, tcp_flags: u8) -> bool {
+    proto == TCP && !opens(tcp_flags)
 }

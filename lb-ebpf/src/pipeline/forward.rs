@@ -20,8 +20,15 @@ pub fn forward<F: Family, H: Hook>(
     ttl: u8,
     resolve: bool,
 ) -> Verdict {
-    let how = hit.forward();
-    let hop = !matches!(how, Forward::Stack);
+    // Reasons to take the stack's own way: the packet is about to be received by that device, or to leave by it.
+    let here = hit.ifindex == hook.ifindex();
+    let how = match hit.forward() {
+        Forward::Receive if here && hook.place().is_ingress() => Forward::Stack,
+        how => how,
+    };
+    let sent = !matches!(how, Forward::Stack);
+    // What the host itself sends has not come one hop yet.
+    let hop = sent && hook.place().is_ingress() && !matches!(how, Forward::Receive);
     let len = hook.len();
     if H::IS_XDP && (!matches!(how, Forward::Redirect) || resolve) {
         return Verdict::Pass(Reason::LeftToTc);
@@ -31,6 +38,11 @@ pub fn forward<F: Family, H: Hook>(
     }
     let verdict = match how {
         Forward::Stack => Verdict::Stack(Reason::ToStack),
+        Forward::Receive => match hook.receive(hit.ifindex) {
+            Some(verdict) => verdict,
+            None => return Verdict::Pass(Reason::LeftToTc),
+        },
+        Forward::Redirect if !resolve && here && !hook.place().is_ingress() => Verdict::Stack(Reason::Sent),
         // Asked for before the packet is touched: XDP may find that the device takes no frames.
         Forward::Redirect if !resolve => match hook.redirect(hit.ifindex) {
             Some(verdict) => verdict,
@@ -41,7 +53,7 @@ pub fn forward<F: Family, H: Hook>(
             None => return Verdict::Pass(Reason::LeftToTc),
         },
     };
-    if hop && !rewrite::ethernet(hook, hit) {
+    if sent && !rewrite::ethernet(hook, hit) {
         return Verdict::Drop(Reason::RewriteFailed);
     }
     if !rewrite::apply(hook, hit, l4, proto, hop) {

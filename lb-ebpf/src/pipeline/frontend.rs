@@ -10,7 +10,7 @@ use lb_common::frontend::FrontendKey;
 use lb_common::node_addr::NODE_PORTS;
 use lb_common::port::Port;
 use lb_common::reason::Reason;
-use lb_common::service::ServiceRecord;
+use lb_common::service::{ServiceRecord, flags};
 
 /// Looks at a value whose tag is wrong, before giving up.
 const ATTEMPTS: usize = 4;
@@ -26,7 +26,13 @@ pub fn find<F: Family, H: Hook>(
     let dst: Addr = F::second(pair).into();
     let port = Port((ports >> 16) as u16);
     if let Some(record) = record_of(dst, port, proto)? {
-        return Ok(record);
+        // SAFETY: a pointer into a map value that is not changed while a frontend names it.
+        let cluster_ip = unsafe { (*record).flags } & flags::CLUSTER_IP != 0;
+        return if cluster_ip && is_of_this_node(dst) && host_socket::is_at::<F, H>(hook, pair, ports, proto) {
+            Err(Reason::HostListener)
+        } else {
+            Ok(record)
+        };
     }
     let address = OnStack(dst);
     // SAFETY: the value is read once, as a word.

@@ -29,19 +29,24 @@ fn walk<F: Family, H: Hook>(hook: &H) -> Verdict {
         Err(reason) => return Verdict::Pass(reason),
     };
     trace::parsed(hook, &packet);
-    if !prefilter::passes::<F>(packet.pair()) {
-        return Verdict::Pass(Reason::NotOurs);
+    if let Some(verdict) = prefilter::screen::<F, H>(hook, packet.pair()) {
+        return verdict;
     }
     // SAFETY: plain helper call.
     let now = unsafe { bpf_jiffies64() } as u32;
     match look_up::<F>(packet.pair(), packet.ports(), packet.proto()) {
         Lookup::Hit(mut hit) => match known::<F, H>(hook, &packet, &mut hit, now) {
             Known::Decided(verdict) => verdict,
-            Known::Over => unknown::<F, H>(hook, packet.proto(), packet.tcp_flags()),
+            Known::Over => begins::<F, H>(hook, &packet),
         },
-        Lookup::Miss => unknown::<F, H>(hook, packet.proto(), packet.tcp_flags()),
+        Lookup::Miss => begins::<F, H>(hook, &packet),
         Lookup::Busy => Verdict::Drop(Reason::Busy),
     }
+}
+
+#[inline(always)]
+fn begins<F: Family, H: Hook>(hook: &H, packet: &Packet<F>) -> Verdict {
+    unknown::<F, H>(hook, F::second(packet.pair()), packet.proto(), packet.tcp_flags())
 }
 
 enum Known {

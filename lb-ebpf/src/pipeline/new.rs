@@ -1,15 +1,17 @@
 //! A connection's first packet: frontend, policy, backend, and the two entries that carry every packet after it.
 
 use super::backend::{self, Choice};
+use super::fast::is_mid_flow;
 use super::flow::{self, Lookup};
 use super::forward::forward;
+use super::nexthop::FibLookup;
 use super::parse::{Packet, parse};
 use super::scratch::{Part, clear_macs};
 use super::table::{self, Inserted};
 use super::{frontend, host_socket, nexthop, reject_later, sources};
 use crate::family::Family;
 use crate::globals;
-use crate::hook::{Hook, Verdict};
+use crate::hook::{Hook, Place, Verdict};
 use crate::maps::DEVICES;
 use crate::stats;
 use crate::trace;
@@ -17,7 +19,7 @@ use aya_ebpf::helpers::{bpf_get_prandom_u32, bpf_jiffies64};
 use lb_common::addr::Address;
 use lb_common::backend::LOCAL;
 use lb_common::checksum::{fold, negate};
-use lb_common::device;
+use lb_common::device::{self, LOOPBACK_IFINDEX};
 use lb_common::flow::{FlowEntry, Forward, HookClass, kind};
 use lb_common::lifetime::seen;
 use lb_common::port::Port;
@@ -44,8 +46,18 @@ fn walk<F: Family, H: Hook>(hook: &H) -> Verdict {
     let record = match frontend::find::<F, H>(hook, packet.pair(), packet.ports(), packet.proto()) {
         Ok(record) => record,
         Err(Reason::Busy) => return Verdict::Drop(Reason::Busy),
-        Err(reason) => return Verdict::Pass(reason),
+        Err(reason) => return no_frontend::<F, H>(hook, &packet, reason),
     };
+    if hook.place().is_of_host() {
+        // Whoever finishes what began before us has had it by now (S44).
+        if is_mid_flow(packet.proto(), packet.tcp_flags()) {
+            return reject_later::<F, H>(hook);
+        }
+        // What is only forwarded had its chance where it came in.
+        if !hook.is_from_host() {
+            return Verdict::Pass(Reason::NotOurs);
+        }
+    }
     let inside = hook.place().is_inside();
     // SAFETY: a pointer into a map value that is not changed while a frontend names it.
     let (service, bits, sources, affinity, side) = unsafe {
@@ -91,7 +103,7 @@ fn walk<F: Family, H: Hook>(hook: &H) -> Verdict {
         backend::remember(client.into(), service, &choice, now);
     }
 
-    match establish::<F, H>(hook, &packet, record, &choice, inside, now) {
+    match establish::<F, H>(hook, &packet, record, &choice, now) {
         Ok(()) => {}
         Err(reason) => return Verdict::Drop(reason),
     }
@@ -103,6 +115,17 @@ fn walk<F: Family, H: Hook>(hook: &H) -> Verdict {
     }
 }
 
+/// A packet to no frontend is none of ours, unless it is about to leave for an address that nobody serves (S24).
+#[inline(always)]
+fn no_frontend<F: Family, H: Hook>(hook: &H, packet: &Packet<F>, reason: Reason) -> Verdict {
+    let nobodys = matches!(reason, Reason::NotOurs) && F::is_service_address(F::second(packet.pair()));
+    if nobodys && matches!(hook.place(), Place::UplinkEgress) {
+        Verdict::Drop(Reason::Unserved)
+    } else {
+        Verdict::Pass(reason)
+    }
+}
+
 /// Makes both entries. The reply's comes first: it is the claim on its tuple.
 #[inline(always)]
 fn establish<F: Family, H: Hook>(
@@ -110,7 +133,6 @@ fn establish<F: Family, H: Hook>(
     packet: &Packet<F>,
     record: *const ServiceRecord,
     choice: &Choice,
-    inside: bool,
     now: u32,
 ) -> Result<(), Reason> {
     let scratch = packet.scratch();
@@ -133,18 +155,6 @@ fn establish<F: Family, H: Hook>(
             (*record).flags,
         )
     };
-    let asked =
-        bits & if inside {
-            flags::REWRITE_POD
-        } else {
-            flags::REWRITE_OUTSIDE
-        } != 0;
-    // A remote backend would answer an outside client past us; a client that is its own backend would answer itself (S18). The
-    // node as backend gets the client's address whatever is asked: its stack takes no packet from an address of its own, and the
-    // reply passes one of our devices anyway.
-    let rewrite_source =
-        (asked || client == address || (!inside && !local)) && !frontend::is_of_this_node(address.into());
-
     entry.src = client;
     entry.dst = F::second(packet.pair());
     (entry.sport, entry.dport) = (Port(packet.ports() as u16), Port((packet.ports() >> 16) as u16));
@@ -166,16 +176,11 @@ fn establish<F: Family, H: Hook>(
     reply.kind = kind(HookClass::Egress, Forward::Stack, true);
     clear_macs(reply);
     reply.ifindex = hook.ifindex();
-    if rewrite_source {
-        if !nexthop::resolve::<F, H>(hook, fib, entry, address, hook.ifindex()) {
-            return Err(Reason::NoRoute);
-        }
-        let out = entry.ifindex;
-        let (source, class) = source_and_class::<F>(out, hook.ifindex())?;
-        entry.new_src = source;
-        // The way back is looked up by the first reply: a flood of unanswered packets shall not pay for it.
-        reply.kind = kind(class, Forward::Neighbour, true);
-    }
+    let rewrite_source = if hook.place().is_of_host() {
+        of_host::<F, H>(hook, fib, entry, reply, bits)?
+    } else {
+        of_others::<F, H>(hook, fib, entry, reply, bits, local)?
+    };
     entry.mirror = reply.kind;
 
     reply.src = address;
@@ -217,9 +222,82 @@ fn establish<F: Family, H: Hook>(
     }
 }
 
-/// The address to send from by device `out`, and where replies to it will be seen.
+/// The ways of a client in a pod or outside, as far as they are not through the stack. Whether its source is rewritten.
 #[inline(always)]
-fn source_and_class<F: Family>(out: u32, from: u32) -> Result<(F::Addr, HookClass), Reason> {
+fn of_others<F: Family, H: Hook>(
+    hook: &H,
+    fib: *mut FibLookup,
+    entry: &mut FlowEntry<F::Addr>,
+    reply: &mut FlowEntry<F::Addr>,
+    bits: u32,
+    local: bool,
+) -> Result<bool, Reason> {
+    let inside = hook.place().is_inside();
+    let asked =
+        bits & if inside {
+            flags::REWRITE_POD
+        } else {
+            flags::REWRITE_OUTSIDE
+        } != 0;
+    // A remote backend would answer an outside client past us; a client that is its own backend would answer itself (S18). The
+    // node as backend gets the client's address whatever is asked: its stack takes no packet from an address of its own, and the
+    // reply passes one of our devices anyway.
+    let address = entry.new_dst;
+    let wanted = asked || entry.src == address || (!inside && !local);
+    if !wanted || frontend::is_of_this_node(address.into()) {
+        return Ok(false);
+    }
+    if !nexthop::resolve::<F, H>(hook, fib, entry, address) {
+        return Err(Reason::NoRoute);
+    }
+    let (source, class) = source_and_class::<F>(entry.ifindex)?;
+    // A device without an address of its own sends from that of the device the packet came in by.
+    match source.or_else(|| DEVICES.get(hook.ifindex()).and_then(F::source_of)) {
+        Some(source) => entry.new_src = source,
+        None => return Err(Reason::NoRoute),
+    }
+    // The way back is looked up by the first reply: a flood of unanswered packets shall not pay for it.
+    reply.kind = kind(class, Forward::Neighbour, true);
+    Ok(true)
+}
+
+/// The ways of a socket of the host: its packets go out by the backend's device, and answers are received by the device they left by
+/// in the socket's eyes, where no reverse path filter and no conntrack wonders at them. Whether the source is rewritten: only
+/// where the kernel would choose another for that way (S19).
+#[inline(always)]
+fn of_host<F: Family, H: Hook>(
+    hook: &H,
+    fib: *mut FibLookup,
+    entry: &mut FlowEntry<F::Addr>,
+    reply: &mut FlowEntry<F::Addr>,
+    bits: u32,
+) -> Result<bool, Reason> {
+    if frontend::is_of_this_node(entry.new_dst.into()) {
+        // Both ends are sockets of the host: it answers itself by the loopback device.
+        if !matches!(hook.place(), Place::LoopbackEgress) {
+            nexthop::receive_by::<F>(entry, LOOPBACK_IFINDEX);
+            entry.kind = kind(HookClass::Egress, Forward::Receive, false);
+        }
+        return Ok(false);
+    }
+    if !nexthop::resolve::<F, H>(hook, fib, entry, entry.new_dst) {
+        return Err(Reason::NoRoute);
+    }
+    let (source, class) = source_and_class::<F>(entry.ifindex)?;
+    nexthop::receive_by::<F>(reply, hook.ifindex());
+    reply.kind = kind(class, Forward::Receive, true);
+    match source {
+        Some(source) if source != entry.src && bits & flags::REWRITE_NODE != 0 => {
+            entry.new_src = source;
+            Ok(true)
+        }
+        _ => Ok(false),
+    }
+}
+
+/// The address that device `out` sends from, if it has one, and where replies to it will be seen.
+#[inline(always)]
+fn source_and_class<F: Family>(out: u32) -> Result<(Option<F::Addr>, HookClass), Reason> {
     let Some(device) = DEVICES.get(out) else {
         return Err(Reason::NoRoute);
     };
@@ -229,14 +307,7 @@ fn source_and_class<F: Family>(out: u32, from: u32) -> Result<(F::Addr, HookClas
     } else {
         HookClass::PodIngress
     };
-    if let Some(source) = F::source_of(device) {
-        return Ok((source, class));
-    }
-    // A device without an address of its own sends from that of the device the packet came in by.
-    match DEVICES.get(from).and_then(F::source_of) {
-        Some(source) => Ok((source, class)),
-        None => Err(Reason::NoRoute),
-    }
+    Ok((F::source_of(device), class))
 }
 
 /// Finds a source port whose reply tuple is free and claims it with the reply's entry. A kept source keeps its port, unless
@@ -263,7 +334,7 @@ fn claim<F: Family, H: Hook>(
         };
         reply.dport = port;
         let reply_ports = flow::ports(reply.sport, port);
-        if rewrite_source
+        if (rewrite_source || hook.place().is_of_host())
             && host_socket::owns::<F, H>(hook, F::pair(reply.src, reply.dst), reply_ports, reply.proto)
         {
             continue;

@@ -2,7 +2,9 @@
 
 use crate::family::Family;
 use crate::hook::Hook;
+use crate::maps::DEVICES;
 use aya_ebpf::helpers::bpf_fib_lookup;
+use lb_common::device::{self, LOOPBACK_IFINDEX};
 use lb_common::flow::{FORWARD_MASK, FORWARD_SHIFT, FlowEntry, Forward};
 
 /// `struct bpf_fib_lookup` (include/uapi/linux/bpf.h), the fields that are used by name.
@@ -30,7 +32,17 @@ const FOUND: i64 = 0;
 /// BPF_FIB_LKUP_RET_NO_NEIGH: a route, and no known neighbour.
 const NO_NEIGHBOUR: i64 = 7;
 
-/// Looks up the way to `dst` for packets that come in by device `from`, and puts it into `entry`: device, addresses, and how
+/// Has `entry`'s packets received by device `ifindex`: addressed to its own MAC, as from a wire.
+#[inline(always)]
+pub fn receive_by<F: Family>(entry: &mut FlowEntry<F::Addr>, ifindex: u32) {
+    let mac = DEVICES
+        .get(ifindex)
+        .map_or(0, |device| device.word & device::MAC_MASK);
+    entry.ifindex = ifindex;
+    entry.macs = [mac as u32, (mac >> 32 | mac << 16) as u32, (mac >> 16) as u32];
+}
+
+/// Looks up the way to `dst` for packets that come from where this one does, and puts it into `entry`: device, addresses, and how
 /// to forward. False when there is no way.
 #[inline(always)]
 pub fn resolve<F: Family, H: Hook>(
@@ -38,8 +50,13 @@ pub fn resolve<F: Family, H: Hook>(
     fib: *mut FibLookup,
     entry: *mut FlowEntry<F::Addr>,
     dst: F::Addr,
-    from: u32,
 ) -> bool {
+    // To routing rules, what the host sends comes in by the loopback device.
+    let from = if hook.place().is_ingress() {
+        hook.ifindex()
+    } else {
+        LOOPBACK_IFINDEX
+    };
     let [d0, d1, d2, d3] = F::in_sixteen(dst);
     let words = fib.cast::<u64>();
     // Whole words, one by one: LLVM would make a call of a longer run of zeros. No length is given: the kernel would refuse what

@@ -150,6 +150,18 @@ pub fn parse<F: Family, H: Hook>(hook: &H) -> Result<Packet<F>, Reason> {
 /// The network header, the transport header's offset and protocol, and the bytes from there to the end of the datagram.
 type Network = Result<(*const u8, usize, u8, usize), Reason>;
 
+/// The length that a header states. Of a packet that stands for more than 64 KiB of segments ("BIG TCP": sockets make them for the
+/// loopback device) it states none: it is what is there behind `offset`.
+#[inline(always)]
+fn length<H: Hook>(hook: &H, stated: usize, offset: usize) -> usize {
+    let len = hook.len() as usize;
+    if stated == 0 && len > offset + u16::MAX as usize {
+        len - offset
+    } else {
+        stated
+    }
+}
+
 /// RFC 791, 3.1.
 #[inline(always)]
 fn network4<H: Hook>(hook: &H) -> Network {
@@ -167,6 +179,7 @@ fn network4<H: Hook>(hook: &H) -> Network {
         )
     };
     let len = ((first & 0xf) as usize) * 4;
+    let total = length::<H>(hook, total, ETH);
     if first >> 4 != 4 || len < 20 || total < len || ETH + total > hook.len() as usize {
         return Err(Reason::Malformed);
     }
@@ -196,6 +209,7 @@ fn network6<H: Hook>(hook: &H) -> Network {
             header.add(6).read(),
         )
     };
+    let payload = length::<H>(hook, payload, ETH + 40);
     if first >> 4 != 6 || ETH + 40 + payload > hook.len() as usize {
         return Err(Reason::Malformed);
     }

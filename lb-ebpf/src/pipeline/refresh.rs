@@ -64,7 +64,9 @@ pub fn refresh<F: Family, H: Hook>(hook: &H, packet: &Packet<F>, hit: &mut Hit<F
         }
     }
     hit.touch(now);
-    if !matches!(hit.forward(), Forward::Stack) && hook.place().class() as u8 == hit.class() as u8 {
+    if matches!(hit.forward(), Forward::Redirect | Forward::Neighbour)
+        && hook.place().class() as u8 == hit.class() as u8
+    {
         next_hop::<F, H>(hook, packet, hit);
     }
     Refreshed::Good
@@ -80,7 +82,7 @@ fn next_hop<F: Family, H: Hook>(hook: &H, packet: &Packet<F>, hit: &mut Hit<F>) 
     entry.kind = hit.kind;
     clear_macs(entry);
     // Without a route for now the flow keeps the way it had.
-    if !nexthop::resolve::<F, H>(hook, fib, entry, F::second(hit.new_pair), hook.ifindex()) {
+    if !nexthop::resolve::<F, H>(hook, fib, entry, F::second(hit.new_pair)) {
         return;
     }
     let [a, b, c] = entry.macs;
@@ -151,6 +153,10 @@ fn build_mirror<F: Family>(
     let forward = match forward_of(hit.mirror) {
         Forward::Stack => Forward::Stack,
         Forward::Redirect | Forward::Neighbour => Forward::Neighbour,
+        Forward::Receive => {
+            nexthop::receive_by::<F>(entry, ifindex);
+            Forward::Receive
+        }
     };
     entry.kind = hit.mirror & !FORWARD_MASK | (forward as u8) << FORWARD_SHIFT;
     entry.flags = 0;

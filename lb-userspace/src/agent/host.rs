@@ -85,6 +85,7 @@ pub fn target(device: &DeviceChoice) -> Target {
         role: match device.role {
             Role::Uplink => dataplane::Role::Uplink(xdp),
             Role::Pod => dataplane::Role::Pod,
+            Role::Loopback => dataplane::Role::Loopback,
         },
         mac: device.mac.unwrap_or_default(),
         addr4: device.sources.v4.map(Addr4::from),

@@ -3,6 +3,7 @@
 //! Owns: the order of events, which pure parts decide. Must not know: what a rule of Services means (`plan`), what a map entry
 //! is (`reconcile`), how programs are attached (`dataplane`).
 
+pub mod accepted;
 pub mod cluster;
 pub mod complaints;
 pub mod conflicts;

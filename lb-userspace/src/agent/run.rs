@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::observer::Observer;
 use super::sync::Sync;
-use super::{reserved, servers, settings};
+use super::{accepted, reserved, servers, settings};
 use crate::config::Config;
 use crate::dataplane::{Dataplane, Reader};
 use crate::health::SharedHealth;
@@ -115,6 +115,15 @@ fn prepare_node(config: &Config) {
             );
         }
         Err(error) => tracing::warn!("reserving ports: {error}; sockets may take ports of the balancer"),
+    }
+    match accepted::accept(&config.state_directory, &config.bpffs) {
+        Ok(false) => {}
+        Ok(true) => tracing::info!("set net.ipv4.conf.lo.accept_local"),
+        Err(error) => {
+            tracing::warn!(
+                "setting net.ipv4.conf.lo.accept_local: {error}; this node cannot call its own nodePorts"
+            );
+        }
     }
     for warning in node::sysctl_warnings() {
         tracing::warn!("{warning}");

@@ -5,7 +5,9 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
+use ipnet::IpNet;
 use lb_common::flow::WAYS;
+use lb_common::service_net;
 
 use crate::config::{self, Config, TraceLevel};
 use crate::dataplane::{Options, Sizes};
@@ -25,6 +27,13 @@ const WAYS_A_BUCKET: u32 = WAYS as u32;
 #[must_use]
 pub fn dataplane(config: &Config) -> Options {
     let sizes = &config.map_sizes;
+    let (mut service_net4, mut service_net6) = (service_net::NONE4, service_net::NONE6);
+    for range in config.known_service_ranges() {
+        match range {
+            IpNet::V4(net) => service_net4 = service_net::net4(net.network().into(), net.prefix_len()),
+            IpNet::V6(net) => service_net6 = service_net::net6(net.network().into(), net.prefix_len()),
+        }
+    }
     Options {
         sizes: Sizes {
             flow4_buckets: sizes.flow_entries4 / WAYS_A_BUCKET,
@@ -41,6 +50,8 @@ pub fn dataplane(config: &Config) -> Options {
         snat_ports: config.snat_port_range.first()..=config.snat_port_range.last(),
         timeouts: config.timeouts,
         rejects_per_second: config.rejects_per_second,
+        service_net4,
+        service_net6,
         log_level: match config.datapath_trace {
             TraceLevel::Off => None,
             TraceLevel::Info => Some(tracing::Level::INFO),

@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::exit::Failure;
 use super::{Installation, terminal};
-use crate::agent::reserved;
+use crate::agent::{accepted, reserved};
 use crate::config::{DEFAULT_STATE_DIRECTORY, PortRange};
 use crate::dataplane::{self, Removed};
 
@@ -27,13 +27,14 @@ impl Cleanup {
         let bpffs = &self.installation.bpffs;
         let removed = dataplane::cleanup(bpffs)?;
         let released = reserved::release(&self.state_dir, bpffs).context("releasing reserved ports")?;
-        terminal::print(&text(&removed, &released, &bpffs.display().to_string()))?;
+        let refused = accepted::refuse(&self.state_dir, bpffs).context("resetting accept_local of lo")?;
+        terminal::print(&text(&removed, &released, refused, &bpffs.display().to_string()))?;
         Ok(())
     }
 }
 
-fn text(removed: &Removed, released: &[PortRange], bpffs: &str) -> String {
-    if removed.is_empty() && released.is_empty() {
+fn text(removed: &Removed, released: &[PortRange], refused: bool, bpffs: &str) -> String {
+    if removed.is_empty() && released.is_empty() && !refused {
         return format!("Nothing of xvip is under {bpffs}.\n");
     }
     let mut lines = Vec::new();
@@ -52,5 +53,6 @@ fn text(removed: &Removed, released: &[PortRange], bpffs: &str) -> String {
             .map(|directory| format!("removed {}", directory.display())),
     );
     lines.extend(released.iter().map(|range| format!("released ports {range}")));
+    lines.extend(refused.then(|| "reset net.ipv4.conf.lo.accept_local".to_owned()));
     lines.join("\n") + "\n"
 }

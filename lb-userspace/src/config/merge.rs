@@ -126,6 +126,8 @@ fn settings(layers: &mut Layers, raw: LoadBalancerConfiguration, flags: &AgentFl
         Ok(choice) => config.node_port_addresses = choice,
         Err(reason) => layers.problem("nodePortAddresses", reason),
     }
+    config.service_cluster_ip_range_given =
+        raw.service_cluster_ip_range.is_some() || !flags.service_cluster_ip_range.is_empty();
     layers.nets(
         "serviceClusterIPRange",
         raw.service_cluster_ip_range,

@@ -81,6 +81,8 @@ pub struct Config {
     pub node_port_addresses: NodePortAddresses,
     /// `serviceClusterIPRange`, at most one range of each family
     pub service_cluster_ip_range: Vec<IpNet>,
+    /// Whether `serviceClusterIPRange` was given, by file or flag.
+    pub service_cluster_ip_range_given: bool,
     /// `serviceNodePortRange`
     pub service_node_port_range: PortRange,
     /// `lbIPRange`; empty = none are allocated
@@ -132,6 +134,7 @@ impl Config {
                 Ipv4Net::new_assert(Ipv4Addr::new(10, 96, 0, 0), 12).into(),
                 Ipv6Net::new_assert(Ipv6Addr::new(0xfd00, 0x10, 0x96, 0, 0, 0, 0, 0), 112).into(),
             ],
+            service_cluster_ip_range_given: false,
             service_node_port_range: PortRange::NODE_PORTS,
             lb_ip_range: Vec::new(),
             snat_port_range: PortRange::ABOVE_LOCAL,
@@ -194,6 +197,15 @@ impl Config {
             Err(ConfigError {
                 problems: merged.problems,
             })
+        }
+    }
+
+    /// The ranges that ClusterIPs are known to come from. A default is a guess about a cluster that allocates them itself.
+    #[must_use]
+    pub fn known_service_ranges(&self) -> &[IpNet] {
+        match self.source {
+            Source::Kube if !self.service_cluster_ip_range_given => &[],
+            Source::Kube | Source::Directory(_) => &self.service_cluster_ip_range,
         }
     }
 

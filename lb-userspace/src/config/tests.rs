@@ -99,6 +99,7 @@ stateDirectory: /srv/state
         cluster_cidrs: nets(&["10.244.0.0/16", "fd00:244::/56"]),
         node_port_addresses: NodePortAddresses::Cidrs(nets(&["192.0.2.0/24"])),
         service_cluster_ip_range: nets(&["10.100.0.0/16"]),
+        service_cluster_ip_range_given: true,
         service_node_port_range: PortRange::new(20_000, 20_100).unwrap(),
         lb_ip_range: nets(&["198.51.100.0/24"]),
         snat_port_range: PortRange::new(62_000, 63_000).unwrap(),
@@ -601,4 +602,16 @@ fn the_reference_names_every_field() {
             assert!(REFERENCE.contains(&format!("{field}:")), "{field} is missing");
         }
     }
+}
+
+/// S24: what nobody serves is dropped in ranges that are known; a cluster of its own has other defaults than ours.
+#[test]
+fn the_range_of_cluster_ips_is_known_where_it_was_given_or_is_allocated_from() {
+    let known = |body: &str| load(body, &[]).unwrap().known_service_ranges().to_vec();
+    let nets = |text: &str| vec![text.parse::<IpNet>().unwrap()];
+    let given = "serviceClusterIPRange: [10.100.0.0/16]\n";
+    assert_eq!(known("source: kube\n"), Vec::<IpNet>::new());
+    assert_eq!(known(&format!("source: kube\n{given}")), nets("10.100.0.0/16"));
+    assert_eq!(known(&format!("source: dir:/m\n{given}")), nets("10.100.0.0/16"));
+    assert_eq!(known("source: dir:/m\n").len(), 2, "the defaults");
 }

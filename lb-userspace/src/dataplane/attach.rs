@@ -40,6 +40,8 @@ pub enum Role {
     Uplink(XdpAttach),
     /// The host's end of a pod's device.
     Pod,
+    /// Of the host to itself.
+    Loopback,
 }
 
 /// A device to attach to.
@@ -66,6 +68,7 @@ impl Target {
         let kind = match self.role {
             Role::Uplink(_) => device::UPLINK,
             Role::Pod => device::POD,
+            Role::Loopback => device::LOOPBACK,
         };
         let flags = if self.xdp_transmit { device::XDP_TX } else { 0 };
         Device::new(self.mac, kind, flags, self.addr4, self.addr6)
@@ -74,7 +77,7 @@ impl Target {
     fn xdp(&self) -> XdpAttach {
         match self.role {
             Role::Uplink(xdp) => xdp,
-            Role::Pod => XdpAttach::Off,
+            Role::Pod | Role::Loopback => XdpAttach::Off,
         }
     }
 
@@ -93,11 +96,12 @@ const CLSACT_LAST: u16 = 0xfff0;
 const CLSACT_HANDLE: TcHandle = TcHandle::new(0, 1);
 
 /// The names under which our filters can stand, by direction.
-const CLSACT_PROGRAMS: [(TcAttachType, &str); 4] = [
+const CLSACT_PROGRAMS: [(TcAttachType, &str); 5] = [
     (TcAttachType::Ingress, programs::TC_UPLINK_INGRESS),
     (TcAttachType::Ingress, programs::TC_POD_INGRESS),
     (TcAttachType::Egress, programs::TC_UPLINK_EGRESS),
     (TcAttachType::Egress, programs::TC_POD_EGRESS),
+    (TcAttachType::Egress, programs::TC_LOOPBACK_EGRESS),
 ];
 
 impl Dataplane {
@@ -110,12 +114,16 @@ impl Dataplane {
     pub fn attach(&mut self, target: &Target) -> Result<(), DataplaneError> {
         self.describe(target)?;
         let (ingress, egress) = match target.role {
-            Role::Uplink(_) => (programs::TC_UPLINK_INGRESS, programs::TC_UPLINK_EGRESS),
-            Role::Pod => (programs::TC_POD_INGRESS, programs::TC_POD_EGRESS),
+            Role::Uplink(_) => (Some(programs::TC_UPLINK_INGRESS), programs::TC_UPLINK_EGRESS),
+            Role::Pod => (Some(programs::TC_POD_INGRESS), programs::TC_POD_EGRESS),
+            Role::Loopback => (None, programs::TC_LOOPBACK_EGRESS),
         };
         // Egress before ingress, tc before XDP: an answer is never looked for before it can be seen.
         self.attach_tc(target, Hook::TcEgress, egress)?;
-        self.attach_tc(target, Hook::TcIngress, ingress)?;
+        match ingress {
+            Some(program) => self.attach_tc(target, Hook::TcIngress, program)?,
+            None => target.at(Hook::TcIngress).remove(&self.pins)?,
+        }
         for (hook, mode, wanted) in [
             (Hook::XdpNative, XdpMode::Driver, XdpAttach::Native),
             (Hook::XdpGeneric, XdpMode::Skb, XdpAttach::Generic),

@@ -15,6 +15,7 @@ use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 use lb_common::hash::Seed;
 use lb_common::layout::{self, Stage, globals, maps, programs};
 use lb_common::lifetime::Timeouts;
+use lb_common::service_net::{self, ServiceNet4, ServiceNet6};
 use lb_common::settings::Settings;
 
 use super::declared::{self, Definition};
@@ -56,6 +57,10 @@ pub struct Options {
     pub timeouts: Timeouts,
     /// RSTs and ICMP errors a second and CPU.
     pub rejects_per_second: u32,
+    /// The range ClusterIPs are taken from, IPv4: what leaves the node for one that nobody serves is dropped.
+    pub service_net4: ServiceNet4,
+    /// The same for IPv6.
+    pub service_net6: ServiceNet6,
     /// Level of the kernel programs' own log; none by default.
     pub log_level: Option<tracing::Level>,
     /// How tc programs are attached.
@@ -73,6 +78,8 @@ impl Options {
             snat_ports: 61_000..=65_535,
             timeouts: Timeouts::SECONDS,
             rejects_per_second: 1000,
+            service_net4: service_net::NONE4,
+            service_net6: service_net::NONE6,
             log_level: None,
             tc_hook: TcHook::Auto,
         }
@@ -118,7 +125,7 @@ impl Dataplane {
 
         let settings = settle(options, &sizes, &pins, &definitions)?;
         let log_level = options.log_level.map_or(log::OFF, log::number);
-        let mut ebpf = load(&pins, &definitions, &Globals::new(&settings, log_level))?;
+        let mut ebpf = load(&pins, &definitions, &Globals::new(&settings, options, log_level))?;
         load_programs(&mut ebpf)?;
         switch_stages(&mut ebpf, maps::XDP_STAGES, |(stage, xdp, _)| (stage, xdp))?;
         switch_stages(&mut ebpf, maps::TC_STAGES, |(stage, _, tc)| (stage, tc))?;
@@ -293,11 +300,13 @@ struct Globals {
     timeouts: AsPod<Timeouts>,
     snat_ports: u32,
     rejects_per_second: u32,
+    service_net4: ServiceNet4,
+    service_net6: ServiceNet6,
     log_level: u8,
 }
 
 impl Globals {
-    fn new(settings: &Settings, log_level: u8) -> Self {
+    fn new(settings: &Settings, options: &Options, log_level: u8) -> Self {
         Self {
             seed: AsPod(settings.seed),
             flow4_mask: settings.flow4_buckets - 1,
@@ -312,6 +321,8 @@ impl Globals {
             timeouts: AsPod(settings.timeouts.in_jiffies(settings.hz)),
             snat_ports: u32::from(settings.snat_port_first) | u32::from(settings.snat_port_count) << 16,
             rejects_per_second: settings.rejects_per_second,
+            service_net4: options.service_net4,
+            service_net6: options.service_net6,
             log_level,
         }
     }
@@ -326,6 +337,8 @@ impl Globals {
             .override_global(globals::TIMEOUTS, &self.timeouts, true)
             .override_global(globals::SNAT_PORTS, &self.snat_ports, true)
             .override_global(globals::REJECTS_PER_SECOND, &self.rejects_per_second, true)
+            .override_global(globals::SERVICE_NET4, &self.service_net4, true)
+            .override_global(globals::SERVICE_NET6, &self.service_net6, true)
             .override_global(globals::LOG_LEVEL, &self.log_level, true);
     }
 }
@@ -342,6 +355,8 @@ impl Default for Globals {
             timeouts: AsPod(Timeouts::SECONDS),
             snat_ports: 0,
             rejects_per_second: 0,
+            service_net4: service_net::NONE4,
+            service_net6: service_net::NONE6,
             log_level: log::OFF,
         }
     }

@@ -27,6 +27,8 @@ pub enum Role {
     Uplink,
     /// The host's end of a pod's device.
     Pod,
+    /// What the host sends itself passes it.
+    Loopback,
 }
 
 /// A device to attach to.
@@ -40,7 +42,7 @@ pub struct DeviceChoice {
     pub role: Role,
     /// Its hardware address; `None` on devices that carry bare IP packets.
     pub mac: Option<[u8; 6]>,
-    /// XDP on it. tc is attached in any case.
+    /// XDP on it. tc is attached in any case, on the loopback device at egress alone.
     pub xdp: Xdp,
     /// What packets leaving by it get as rewritten source (S19).
     pub sources: SourceAddresses,
@@ -64,7 +66,8 @@ pub struct Selection {
 ///   with a global address whose prefix has room for neighbours (as in a network namespace that is a node). A veth with
 ///   a host prefix alone is what CNI's ptp plugin puts on the host's end of a pod's device;
 /// - pod devices: veths (and netkits) that are no uplink and have their other end in another network namespace, ports of
-///   bridges included.
+///   bridges included;
+/// - the loopback device, whatever the patterns say: the host calls nodePorts of its own there.
 ///
 /// `internal` are the Node object's internal addresses, as far as known.
 #[must_use]
@@ -84,6 +87,7 @@ pub fn select_devices(state: &NodeState, settings: &DeviceSettings<'_>, internal
         let (xdp, warning) = match role {
             Role::Uplink => xdp::on_uplink(state, ifindex, settings.xdp_mode),
             Role::Pod => (Xdp::None(NoXdp::PodDevice), None),
+            Role::Loopback => (Xdp::None(NoXdp::Loopback), None),
         };
         selection.warnings.extend(warning);
         selection.devices.push(DeviceChoice {
@@ -92,7 +96,11 @@ pub fn select_devices(state: &NodeState, settings: &DeviceSettings<'_>, internal
             role,
             mac: link.mac,
             xdp,
-            sources: source_address::of_device(state, ifindex),
+            sources: match role {
+                // Nothing that is rewritten leaves by it.
+                Role::Loopback => SourceAddresses::default(),
+                Role::Uplink | Role::Pod => source_address::of_device(state, ifindex),
+            },
         });
     }
     let no_uplink = !selection.devices.iter().any(|device| device.role == Role::Uplink);
@@ -114,7 +122,7 @@ fn role(
 ) -> Option<Role> {
     let named = |patterns: &[DevicePattern]| patterns.iter().any(|pattern| pattern.matches(&link.name));
     if link.kind == LinkKind::Loopback {
-        None
+        Some(Role::Loopback)
     } else if named(settings.devices) {
         Some(Role::Uplink)
     } else if named(settings.pod_devices) {

@@ -23,6 +23,6 @@ pub use devices::{DeviceChoice, DeviceSettings, Role, Selection, select_devices}
 pub use node_addresses::node_addresses;
 pub use source_address::SourceAddresses;
 pub use state::{Address, DefaultRoute, Link, LinkKind, NodeState, Scope};
-pub use sysctl::{release_ports, reserve_ports, sysctl_warnings};
+pub use sysctl::{accept_local, refuse_local, release_ports, reserve_ports, sysctl_warnings};
 pub use watch::watch;
 pub use xdp::{NoXdp, Xdp};

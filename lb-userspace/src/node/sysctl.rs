@@ -1,7 +1,8 @@
 //! Kernel settings of the network namespace: ports kept for us, and what must be switched on.
 //!
-//! Nothing is written for single devices: a packet whose source becomes the node's address is never handed to the
-//! stack, so neither rp_filter nor accept_local is asked about it.
+//! Nothing is written for single devices but the loopback one: a packet whose source becomes the node's address is never handed
+//! to the stack, so neither rp_filter nor accept_local is asked about it, unless it is for a socket of this host. Those are
+//! received by the loopback device ([`accept_local`]).
 
 use std::fs;
 use std::io;
@@ -9,6 +10,7 @@ use std::io;
 use crate::config::PortRange;
 
 const RESERVED_PORTS: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
+const ACCEPT_LOCAL: &str = "/proc/sys/net/ipv4/conf/lo/accept_local";
 
 /// Keeps the kernel from giving ports of these ranges to sockets that ask for any port (S19). Idempotent; what others
 /// reserved stays. Returns the ports that were not reserved before: what [`release_ports`] may take back one day.
@@ -36,6 +38,28 @@ pub fn release_ports(ranges: &[PortRange]) -> io::Result<()> {
         return Ok(());
     }
     fs::write(RESERVED_PORTS, render(&after))
+}
+
+/// Has the loopback device accept packets from addresses of this host that came another way (IPv4; IPv6 does not ask). What
+/// sockets send each other over it carries its route along and is never asked. Returns whether it did not before.
+///
+/// # Errors
+/// When the sysctl cannot be read or written.
+pub fn accept_local() -> io::Result<bool> {
+    let before = fs::read_to_string(ACCEPT_LOCAL)?;
+    let changed = before.trim() == "0";
+    if changed {
+        fs::write(ACCEPT_LOCAL, "1\n")?;
+    }
+    Ok(changed)
+}
+
+/// Takes [`accept_local`] back.
+///
+/// # Errors
+/// When the sysctl cannot be written.
+pub fn refuse_local() -> io::Result<()> {
+    fs::write(ACCEPT_LOCAL, "0\n")
 }
 
 /// What is not as a node needs it, in words.

@@ -30,6 +30,8 @@ pub enum NoXdp {
     Off,
     /// A pod's device: tc serves it.
     PodDevice,
+    /// The loopback device: only what leaves by it is looked at.
+    Loopback,
     /// A virtual device, whose packets may come with unfinished checksums.
     Virtual,
     /// It has VLANs, and their tags are (or may be) taken out before XDP sees the frame.
@@ -43,6 +45,7 @@ impl fmt::Display for NoXdp {
         f.write_str(match self {
             Self::Off => "xdpMode is off",
             Self::PodDevice => "a pod's device",
+            Self::Loopback => "the loopback device",
             Self::Virtual => "a virtual device: its packets may come with unfinished checksums",
             Self::VlanStripping => "it has VLANs and takes the tags out of received frames",
             Self::NoEthernet => "its packets have no Ethernet header",

@@ -352,14 +352,34 @@ impl PrefilterBits {
         self.idle.remove(&bit);
     }
 
-    pub(super) fn need(&mut self, address: Addr) {
-        let bit = prefilter::bit(address);
+    /// Notes a backend at an address.
+    fn need(&mut self, address: Addr) {
+        self.need_bit(prefilter::bit(address));
+    }
+
+    fn need_no_more(&mut self, address: Addr) {
+        self.need_bit_no_more(prefilter::bit(address));
+    }
+
+    /// Notes frontends at an address.
+    pub(super) fn need_frontends(&mut self, address: Addr) {
+        for bit in frontend_bits(address) {
+            self.need_bit(bit);
+        }
+    }
+
+    pub(super) fn need_frontends_no_more(&mut self, address: Addr) {
+        for bit in frontend_bits(address) {
+            self.need_bit_no_more(bit);
+        }
+    }
+
+    fn need_bit(&mut self, bit: u32) {
         *self.needs.entry(bit).or_default() += 1;
         self.idle.remove(&bit);
     }
 
-    pub(super) fn need_no_more(&mut self, address: Addr) {
-        let bit = prefilter::bit(address);
+    fn need_bit_no_more(&mut self, bit: u32) {
         if let Some(count) = self.needs.get_mut(&bit) {
             *count -= 1;
             if *count == 0 {
@@ -373,15 +393,21 @@ impl PrefilterBits {
 
     fn need_frontend(&mut self, key: &FrontendKey) {
         if !is_node_port(key) {
-            self.need(key.addr);
+            self.need_frontends(key.addr);
         }
     }
 
     fn need_frontend_no_more(&mut self, key: &FrontendKey) {
         if !is_node_port(key) {
-            self.need_no_more(key.addr);
+            self.need_frontends_no_more(key.addr);
         }
     }
+}
+
+/// The bits an address sets that frontends stand at.
+pub(super) fn frontend_bits(address: Addr) -> [u32; 2] {
+    let bit = prefilter::bit(address);
+    [bit, prefilter::frontend_bit(bit)]
 }
 
 /// Whether a frontend stands for every address of the node: no packet carries the address it is filed under.

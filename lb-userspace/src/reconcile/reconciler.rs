@@ -9,14 +9,13 @@ use std::time::{Duration, Instant};
 
 use lb_common::addr::Addr;
 use lb_common::frontend::FrontendKey;
-use lb_common::prefilter;
 
 use crate::model::ServiceKey;
 use crate::plan::{ServicePlan, ServicePortKey};
 
 use super::claims::Claims;
 use super::maps::{MapError, ServiceMaps};
-use super::mirror::Mirror;
+use super::mirror::{Mirror, frontend_bits};
 use super::op::{Op, Undo};
 use super::report::{Report, ServiceError, ServiceReport, Usage};
 use super::restore::restore;
@@ -109,17 +108,18 @@ impl Reconciler {
     ) -> Result<(), MapError> {
         let addresses: BTreeSet<Addr> = addresses.into_iter().map(Addr::from).collect();
         for address in addresses.difference(&self.node_addresses) {
-            let bit = prefilter::bit(*address);
-            if !self.mirror.prefilter.is_set(bit) {
-                maps.set_prefilter_bit(bit)?;
-                self.mirror.prefilter.set(bit);
+            for bit in frontend_bits(*address) {
+                if !self.mirror.prefilter.is_set(bit) {
+                    maps.set_prefilter_bit(bit)?;
+                    self.mirror.prefilter.set(bit);
+                }
             }
         }
         for address in addresses.difference(&self.node_addresses) {
-            self.mirror.prefilter.need(*address);
+            self.mirror.prefilter.need_frontends(*address);
         }
         for address in self.node_addresses.difference(&addresses) {
-            self.mirror.prefilter.need_no_more(*address);
+            self.mirror.prefilter.need_frontends_no_more(*address);
         }
         self.node_addresses = addresses;
         Ok(())

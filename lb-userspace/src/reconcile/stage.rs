@@ -28,7 +28,7 @@ use crate::plan::{
 
 use super::claims::Claims;
 use super::maps::{Capacities, MapError};
-use super::mirror::{Mirror, PortEntry, backend_address, is_node_port, slot_range};
+use super::mirror::{Mirror, PortEntry, backend_address, frontend_bits, is_node_port, slot_range};
 use super::names::to_name;
 use super::op::Op;
 use super::report::ServiceError;
@@ -188,7 +188,9 @@ impl Stage {
         }
         for (key, role) in &wanted {
             if !is_node_port(key) {
-                self.bit(prefilter::bit(key.addr), mirror);
+                for bit in frontend_bits(key.addr) {
+                    self.bit(bit, mirror);
+                }
             }
             let record = records[role];
             if mirror.frontends.get(key) != Some(&record) {
@@ -416,6 +418,9 @@ impl RecordBuilder<'_> {
         record.flags = record_flags(planned);
         if role == RecordRole::Restricted {
             record.sources = self.source_set(stage, mirror)?;
+        }
+        if role == RecordRole::Cluster {
+            record.flags |= flags::CLUSTER_IP;
         }
         Ok(record)
     }

@@ -238,7 +238,7 @@ impl Bench<'_> {
     fn send(&self, hook: Hook, family: Family, frame: &[u8], packets: u32) -> Result<(f64, u32)> {
         let context = match hook {
             Hook::Xdp => xdp_md(frame.len(), self.bed.uplink()),
-            Hook::Tc => sk_buff(self.bed.uplink(), false),
+            Hook::Tc => sk_buff(self.bed.uplink(), self.bed.uplink()),
         };
         self.programs.run(hook, family, frame, &context, packets)
     }

@@ -237,6 +237,12 @@ impl Endpoint {
         }
     }
 
+    /// The same at other addresses: its node's own, for a pod on the host's network.
+    #[must_use]
+    pub fn at(self, addresses: [IpAddr; 2]) -> Self {
+        Self { addresses, ..self }
+    }
+
     /// The same on its way out: no longer ready, still serving or not.
     #[must_use]
     pub fn terminating(self, serving: bool) -> Self {

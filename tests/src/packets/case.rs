@@ -60,10 +60,14 @@ pub enum Place {
     Uplink,
     /// From the second uplink's wire.
     Second,
-    /// From the stack, leaving by the first uplink.
+    /// Forwarded by the stack, leaving by the first uplink.
     Leaving,
     /// From the stack, leaving by the second uplink.
     LeavingSecond,
+    /// From a socket of the node, leaving by the first uplink.
+    Host,
+    /// From a socket of the node to an address of the node.
+    Loopback,
     /// From the pod.
     Pod,
     /// From the stack, on its way into the pod.
@@ -77,6 +81,10 @@ pub enum Outcome {
     Untouched(Reason),
     /// It goes to the stack rewritten: tc's work, XDP leaves it.
     ToStack(Packet),
+    /// It goes to the stack rewritten, as if it had come in by another device.
+    Received(Packet),
+    /// It goes on leaving by the device it was leaving by, rewritten.
+    SentOn(Packet),
     /// It leaves by the device it came in by.
     SentBack(Packet),
     /// It leaves by another device.
@@ -243,12 +251,17 @@ impl Play<'_> {
             Place::Second => (Some(Hook::SecondXdp), Hook::SecondIn),
             Place::Leaving => (None, Hook::UplinkOut),
             Place::LeavingSecond => (None, Hook::SecondOut),
+            Place::Host => (None, Hook::HostOut),
+            Place::Loopback => (None, Hook::LoopbackOut),
             Place::Pod => (None, Hook::PodIn),
             Place::IntoPod => (None, Hook::PodOut),
         };
         if let (Way::Xdp, Some(xdp)) = (self.way, xdp) {
             match outcome {
-                Outcome::ToStack(_) | Outcome::SentByTc(_) | Outcome::SentUnresolved(_) => {
+                Outcome::ToStack(_)
+                | Outcome::Received(_)
+                | Outcome::SentByTc(_)
+                | Outcome::SentUnresolved(_) => {
                     self.expect(xdp, frame, &Outcome::Untouched(Reason::LeftToTc))?;
                 }
                 Outcome::SentSomehow(packet) => {
@@ -280,6 +293,8 @@ impl Play<'_> {
         let (verdict, packet, reason) = match outcome {
             Outcome::Untouched(reason) => (Verdict::Pass, None, *reason),
             Outcome::ToStack(packet) => (Verdict::Pass, Some(packet), Reason::ToStack),
+            Outcome::Received(packet) => (Verdict::Redirect, Some(packet), Reason::ToStack),
+            Outcome::SentOn(packet) => (Verdict::Pass, Some(packet), Reason::Sent),
             Outcome::SentBack(packet) => (transmit, Some(packet), Reason::Sent),
             Outcome::SentOut(packet) | Outcome::SentByTc(packet) | Outcome::SentSomehow(packet) => {
                 (Verdict::Redirect, Some(packet), Reason::Sent)

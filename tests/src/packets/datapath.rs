@@ -23,6 +23,7 @@ use lb_common::port::Port;
 use lb_common::prefilter;
 use lb_common::reason::Reason;
 use lb_common::service::{ServiceRecord, SlotRange};
+use lb_common::service_net;
 use lb_common::source_range::{SetAddr, SourceRangeKey, SourceRangeOwner};
 
 use super::flows::{Flow, State};
@@ -124,6 +125,8 @@ impl Datapath {
         let (first, count) = options.snat_ports;
         let snat_ports = u32::from(first) | u32::from(count) << 16;
         let fresh_for = if options.hot { options.hz } else { 0 };
+        let service_net4 = service_net::net4(addr4(Who::Unserved), 16);
+        let service_net6 = service_net::net6(addr6(Who::Unserved), 108);
         let mut loader = EbpfLoader::new();
         loader
             .override_global(globals::SEED, &SEED.0, true)
@@ -134,6 +137,8 @@ impl Datapath {
             .override_global(globals::TIMEOUTS, &timeouts, true)
             .override_global(globals::SNAT_PORTS, &snat_ports, true)
             .override_global(globals::REJECTS_PER_SECOND, &options.rejects_per_second, true)
+            .override_global(globals::SERVICE_NET4, &service_net4, true)
+            .override_global(globals::SERVICE_NET6, &service_net6, true)
             .override_global(globals::LOG_LEVEL, &0_u8, true);
         for map in [maps::FLOWS4, maps::FLOWS6, maps::LOCKS4, maps::LOCKS6] {
             loader.map_max_entries(map, options.flow_buckets);
@@ -233,6 +238,11 @@ impl Datapath {
                 DevMapHash::try_from(map)?.insert(ifindex, ifindex, None, 0)?;
             }
         }
+        self.array::<Device>(maps::DEVICES)?.set(
+            device::LOOPBACK_IFINDEX,
+            Plain(Device::new([0; 6], device::LOOPBACK, 0, None, None)),
+            0,
+        )?;
         let tokens = [self.options.rejects_per_second, 0];
         let map = self
             .ebpf
@@ -248,7 +258,7 @@ impl Datapath {
                     Plain(value),
                     0,
                 )?;
-                self.announce(who.ip(family).into())?;
+                self.announce_frontend(who.ip(family).into())?;
             }
         }
         Ok(())
@@ -319,7 +329,7 @@ impl Datapath {
                     (None, Family::V6) => Addr::ANY6,
                 };
                 let key = FrontendKey::new(addr, Port::new(port), service.proto);
-                self.announce(addr)?;
+                self.announce_frontend(addr)?;
                 self.hash::<FrontendKey, FrontendValue>(maps::FRONTENDS)?.insert(
                     Plain(key),
                     Plain(FrontendValue::new(&key, id)),
@@ -562,8 +572,34 @@ impl Datapath {
         Reason::ALL.iter().map(|reason| sum(*reason)).collect()
     }
 
+    /// Sets the prefilter's bits for a frontend at an address.
+    ///
+    /// # Errors
+    /// See [`Self::reset`].
+    pub fn announce_frontend(&mut self, addr: Addr) -> Result<()> {
+        self.announce(addr)?;
+        self.set_bit(prefilter::frontend_bit(prefilter::bit(addr)))
+    }
+
+    /// Counts reasons from zero again.
+    ///
+    /// # Errors
+    /// See [`Self::reset`].
+    pub fn forget_reasons(&mut self) -> Result<()> {
+        let map = self.ebpf.map_mut(maps::REASONS).context("no map reasons")?;
+        let mut map: PerCpuArray<_, u64> = PerCpuArray::try_from(map)?;
+        let cpus = nr_cpus().map_err(|(_, error)| error)?;
+        Reason::ALL
+            .iter()
+            .try_for_each(|reason| Ok(map.set(*reason as u32, PerCpuValues::try_from(vec![0; cpus])?, 0)?))
+    }
+
     fn announce(&mut self, addr: Addr) -> Result<()> {
-        let (word, bit) = prefilter::place(prefilter::bit(addr));
+        self.set_bit(prefilter::bit(addr))
+    }
+
+    fn set_bit(&mut self, bit: u32) -> Result<()> {
+        let (word, bit) = prefilter::place(bit);
         let mut map = self.array::<u64>(maps::PREFILTER)?;
         let value = map.get(&word, 0)?.0;
         Ok(map.set(word, Plain(value | bit), 0)?)

@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 use aya::programs::{Program, TestRun, TestRunOptions};
+use lb_common::device::LOOPBACK_IFINDEX;
 use lb_common::layout::programs;
 
 use super::datapath::Datapath;
@@ -20,10 +21,14 @@ pub enum Hook {
     SecondXdp,
     /// tc ingress of the second uplink.
     SecondIn,
-    /// tc egress of the first uplink.
+    /// tc egress of the first uplink: what the node forwards.
     UplinkOut,
-    /// tc egress of the second uplink.
+    /// tc egress of the second uplink: the same.
     SecondOut,
+    /// tc egress of the first uplink: what the node's own sockets send.
+    HostOut,
+    /// tc egress of the loopback device.
+    LoopbackOut,
     /// tc ingress of the pod's device: what the pod sends.
     PodIn,
     /// tc egress of the pod's device: what the pod gets.
@@ -64,7 +69,8 @@ impl Hook {
         match self {
             Self::UplinkXdp | Self::SecondXdp => programs::XDP_UPLINK,
             Self::UplinkIn | Self::SecondIn => programs::TC_UPLINK_INGRESS,
-            Self::UplinkOut | Self::SecondOut => programs::TC_UPLINK_EGRESS,
+            Self::UplinkOut | Self::SecondOut | Self::HostOut => programs::TC_UPLINK_EGRESS,
+            Self::LoopbackOut => programs::TC_LOOPBACK_EGRESS,
             Self::PodIn => programs::TC_POD_INGRESS,
             Self::PodOut => programs::TC_POD_EGRESS,
         }
@@ -72,14 +78,30 @@ impl Hook {
 
     fn device(self, bed: &Testbed) -> u32 {
         match self {
-            Self::UplinkXdp | Self::UplinkIn | Self::UplinkOut => bed.uplink(),
+            Self::UplinkXdp | Self::UplinkIn | Self::UplinkOut | Self::HostOut => bed.uplink(),
             Self::SecondXdp | Self::SecondIn | Self::SecondOut => bed.second(),
             Self::PodIn | Self::PodOut => bed.pod(),
+            Self::LoopbackOut => LOOPBACK_IFINDEX,
         }
     }
 
     fn is_egress(self) -> bool {
-        matches!(self, Self::UplinkOut | Self::SecondOut | Self::PodOut)
+        matches!(
+            self,
+            Self::UplinkOut | Self::SecondOut | Self::PodOut | Self::HostOut | Self::LoopbackOut
+        )
+    }
+
+    /// The device that the packet came into the node by; 0 where the node itself made it.
+    fn came_by(self, bed: &Testbed) -> u32 {
+        match self {
+            Self::UplinkOut | Self::SecondOut => bed.pod(),
+            Self::PodOut => bed.uplink(),
+            Self::HostOut | Self::LoopbackOut => 0,
+            Self::UplinkXdp | Self::UplinkIn | Self::SecondXdp | Self::SecondIn | Self::PodIn => {
+                self.device(bed)
+            }
+        }
     }
 
     /// Sends `frame` through the program attached here.
@@ -98,7 +120,7 @@ impl Hook {
                 program.test_run(options(frame, &mut out, &context))
             }
             Program::SchedClassifier(program) => {
-                let context = sk_buff(device, self.is_egress());
+                let context = sk_buff(device, self.came_by(bed));
                 program.test_run(options(frame, &mut out, &context))
             }
             _ => bail!("{} is neither XDP nor tc", self.program()),
@@ -165,12 +187,10 @@ pub(crate) fn xdp_md(len: usize, ifindex: u32) -> Vec<u8> {
         .collect()
 }
 
-/// `struct __sk_buff` of a packet at a device, coming from its wire or about to leave.
-pub(crate) fn sk_buff(ifindex: u32, egress: bool) -> Vec<u8> {
+/// `struct __sk_buff` of a packet at device `ifindex` that came into the host by `came_by`, or from its own sockets (0).
+pub(crate) fn sk_buff(ifindex: u32, came_by: u32) -> Vec<u8> {
     let mut bytes = vec![0; SK_BUFF];
-    if !egress {
-        bytes[INGRESS_IFINDEX..INGRESS_IFINDEX + 4].copy_from_slice(&ifindex.to_ne_bytes());
-    }
+    bytes[INGRESS_IFINDEX..INGRESS_IFINDEX + 4].copy_from_slice(&came_by.to_ne_bytes());
     bytes[INGRESS_IFINDEX + 4..INGRESS_IFINDEX + 8].copy_from_slice(&ifindex.to_ne_bytes());
     bytes
 }

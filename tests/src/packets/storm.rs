@@ -183,7 +183,7 @@ impl Storm {
         let frame = frame(self.family);
         let context = match way {
             Way::Xdp => xdp_md(frame.len(), self.uplink),
-            Way::Tc => sk_buff(self.uplink, false),
+            Way::Tc => sk_buff(self.uplink, self.uplink),
         };
         let options = TestRunOptions {
             data_in: Some(&frame),

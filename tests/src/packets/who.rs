@@ -33,6 +33,8 @@ pub enum Who {
     OtherVip,
     /// A ClusterIP.
     ClusterIp,
+    /// An address of the range ClusterIPs are taken from, which nobody has.
+    Unserved,
     /// The node, on its first uplink.
     Node,
     /// The node, on its second uplink.
@@ -65,6 +67,7 @@ impl Who {
             Self::Vip => ([198, 51, 100, 1], [0x2001, 0xdb8, 0, 2], 1),
             Self::OtherVip => ([198, 51, 100, 2], [0x2001, 0xdb8, 0, 2], 2),
             Self::ClusterIp => ([10, 96, 0, 10], [0xfd00, 0x96, 0, 0], 10),
+            Self::Unserved => ([10, 96, 0, 99], [0xfd00, 0x96, 0, 0], 99),
             Self::Node => ([192, 0, 2, 10], WIRE, 10),
             Self::NodeSecond => ([203, 0, 113, 10], SECOND_WIRE, 10),
             Self::Pod => ([10, 244, 0, 2], [0xfd00, 0x10, 0x244, 0], 2),
@@ -107,6 +110,8 @@ pub enum Mac {
     FarNode,
     /// Somebody else on the wire.
     Stranger,
+    /// The loopback device: no address at all.
+    Loopback,
 }
 
 impl Mac {
@@ -122,6 +127,7 @@ impl Mac {
             Self::RemoteNode => 0x30,
             Self::FarNode => 0x31,
             Self::Stranger => 0xc8,
+            Self::Loopback => return [0; 6],
         };
         [0x02, 0x78, 0x76, 0x6c, 0x00, last]
     }

@@ -5,6 +5,7 @@ mod choice;
 mod foreign;
 mod forwarding;
 mod headers;
+mod host;
 mod lifetime;
 mod ports;
 mod redirect;

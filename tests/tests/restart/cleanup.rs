@@ -93,6 +93,7 @@ fn stopping_changes_nothing_and_cleanup_removes_everything() {
         .xvip(&["cleanup", "--state-dir", state.to_str().unwrap()])
         .unwrap();
     assert!(said.contains("detached"), "{said}");
+    assert!(said.contains("reset net.ipv4.conf.lo.accept_local"), "{said}");
     assert_eq!(
         links.each_ref().map(programs),
         [const { Vec::<String>::new() }; 2]

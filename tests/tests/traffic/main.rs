@@ -9,6 +9,7 @@ mod conflicts;
 mod devices;
 mod endpoints;
 mod hops;
+mod host;
 mod netfilter;
 mod node_addresses;
 mod node_ports;

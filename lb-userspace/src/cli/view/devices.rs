@@ -18,7 +18,7 @@ pub struct DeviceRow {
     pub device: String,
     /// Its number.
     pub ifindex: u32,
-    /// `uplink` or `pod`.
+    /// `uplink`, `pod` or `loopback`.
     pub kind: &'static str,
     /// Its hardware address.
     pub mac: String,
@@ -65,6 +65,7 @@ pub(super) fn kind(kind: u8) -> &'static str {
         device::NONE => "none",
         device::UPLINK => "uplink",
         device::POD => "pod",
+        device::LOOPBACK => "loopback",
         _ => "unknown",
     }
 }

@@ -132,6 +132,7 @@ pub(super) fn forward(forward: Forward) -> &'static str {
         Forward::Stack => "stack",
         Forward::Redirect => "redirect",
         Forward::Neighbour => "neighbour",
+        Forward::Receive => "receive",
     }
 }
 

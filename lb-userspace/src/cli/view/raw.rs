@@ -267,7 +267,7 @@ fn frontend_order(key: &FrontendKey) -> (IpAddr, u16, u8) {
     (key.addr.to_ip(), Port(key.port).number(), key.proto)
 }
 
-const RECORD_FLAGS: [(u32, &str); 8] = [
+const RECORD_FLAGS: [(u32, &str); 9] = [
     (flags::REWRITE_POD, "rewritePod"),
     (flags::REWRITE_NODE, "rewriteNode"),
     (flags::REWRITE_OUTSIDE, "rewriteOutside"),
@@ -276,6 +276,7 @@ const RECORD_FLAGS: [(u32, &str); 8] = [
     (flags::INSIDE_LOCAL_LIST, "insideLocalList"),
     (flags::OUTSIDE_LOCAL_LIST, "outsideLocalList"),
     (flags::UNKNOWN_PORT, "unknownPort"),
+    (flags::CLUSTER_IP, "clusterIP"),
 ];
 
 fn services(snapshot: &Snapshot) -> Vec<Record> {

@@ -2,7 +2,9 @@
 
 use std::net::IpAddr;
 
-use super::super::{DeviceSettings, NoXdp, Role, Selection, Xdp, select_devices};
+use super::super::{
+    DeviceChoice, DeviceSettings, NoXdp, Role, Selection, SourceAddresses, Xdp, select_devices,
+};
 use super::*;
 use crate::config::{DevicePattern, XdpMode};
 
@@ -26,14 +28,38 @@ fn select(
     select_devices(&host.0, &settings, &internal)
 }
 
-/// `name:role` of each device chosen.
+/// `name:role` of each device chosen but the loopback one, which is always.
 fn roles(selection: &Selection) -> Vec<String> {
-    let role = |role| if role == Role::Uplink { "uplink" } else { "pod" };
-    selection
-        .devices
-        .iter()
-        .map(|device| format!("{}:{}", device.name, role(device.role)))
+    let role = |device: &DeviceChoice| match device.role {
+        Role::Uplink => Some("uplink"),
+        Role::Pod => Some("pod"),
+        Role::Loopback => None,
+    };
+    let devices = selection.devices.iter();
+    devices
+        .filter_map(|device| Some(format!("{}:{}", device.name, role(device)?)))
         .collect()
+}
+
+#[test]
+fn the_loopback_device_is_one_of_ours_whatever_the_patterns_say() {
+    for (devices, pod_devices) in [
+        (&[][..], &[][..]),
+        (&["lo"][..], &[][..]),
+        (&["eth*"][..], &["lo"][..]),
+    ] {
+        let selection = select(&Host::new(), devices, pod_devices, XdpMode::Native, &[]);
+        let [lo] = selection.devices.as_slice() else {
+            panic!("{selection:?}");
+        };
+        assert_eq!((lo.ifindex, lo.role), (1, Role::Loopback));
+        assert_eq!(lo.xdp, Xdp::None(NoXdp::Loopback));
+        assert_eq!(
+            lo.sources,
+            SourceAddresses::default(),
+            "nothing leaves the host by it"
+        );
+    }
 }
 
 #[test]
@@ -297,7 +323,7 @@ fn xdp_goes_where_frames_come_whole_or_where_it_is_asked_for() {
     for (host, mode, expected, warns) in cases {
         let what = format!("{:?} {mode}", host.0.links[&2]);
         let selection = select(&host, &["dev"], &[], mode, &[]);
-        assert_eq!(selection.devices[0].xdp, expected, "{what}");
+        assert_eq!(selection.devices[1].xdp, expected, "{what}");
         assert_eq!(
             !selection.warnings.is_empty(),
             warns,
@@ -311,7 +337,7 @@ fn xdp_goes_where_frames_come_whole_or_where_it_is_asked_for() {
 fn a_pod_device_has_no_xdp() {
     let host = Host::new().with(2, pod("veth1", &[]));
     let selection = select(&host, &[], &[], XdpMode::Native, &[]);
-    assert_eq!(selection.devices[0].xdp, Xdp::None(NoXdp::PodDevice));
+    assert_eq!(selection.devices[1].xdp, Xdp::None(NoXdp::PodDevice));
     assert_eq!(selection.warnings, Vec::<String>::new());
 }
 
