@@ -155,7 +155,7 @@ fn an_address_of_the_node_is_a_load_balancers(shape: Shape) {
         .flat_map(|service| FAMILIES.map(|v6| service.load_balancer(v6).ip()))
         .collect();
     for vip in &vips {
-        node.host().uplink().add_address((*vip).into()).unwrap();
+        node.ns().link("lo").unwrap().add_address((*vip).into()).unwrap();
         wait_for_node_address(&standard, *vip);
     }
     let _ssh = Server::start(node.ns(), "node0", &vips, &[(Protocol::Tcp, SSH)]).unwrap();
@@ -165,7 +165,11 @@ fn an_address_of_the_node_is_a_load_balancers(shape: Shape) {
             for protocol in PROTOCOLS {
                 let what = format!("{protocol:?} to {to}");
                 let seen = expect(&standard, host(&standard).call(protocol, to), name(pod), &what);
-                assert!(seen == node.address(v6) || vips.contains(&seen), "{what}: {seen}");
+                let here = pod == NEAR[0];
+                assert!(
+                    seen == node.address(v6) || here && vips.contains(&seen),
+                    "{what}: {seen}"
+                );
             }
             for caller in [host(&standard), lab.client()] {
                 let outcome = caller.tcp((to.ip(), SSH).into());
