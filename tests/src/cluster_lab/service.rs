@@ -24,7 +24,7 @@ pub const TARGET_PORT: u16 = 8080;
 pub struct Service {
     name: String,
     number: u8,
-    created: Option<String>,
+    metadata: Vec<String>,
     load_balancers: Option<[IpAddr; 2]>,
     external: bool,
     fields: Vec<String>,
@@ -48,7 +48,7 @@ impl Service {
         Self {
             name: name.to_owned(),
             number,
-            created: None,
+            metadata: Vec::new(),
             load_balancers: None,
             external: false,
             fields: Vec::new(),
@@ -73,11 +73,17 @@ impl Service {
 
     /// Says when it was created, as `2026-01-01T00:00:00Z`.
     #[must_use]
-    pub fn created(self, when: &str) -> Self {
-        Self {
-            created: Some(when.to_owned()),
-            ..self
-        }
+    pub fn created(mut self, when: &str) -> Self {
+        self.metadata.push(format!(", creationTimestamp: \"{when}\""));
+        self
+    }
+
+    /// Leaves it to another Service proxy.
+    #[must_use]
+    pub fn for_another_proxy(mut self) -> Self {
+        let label = "service.kubernetes.io/service-proxy-name: another";
+        self.metadata.push(format!(", labels: {{{label}}}"));
+        self
     }
 
     /// Gives it an external address.
@@ -141,12 +147,9 @@ impl Service {
             "NodePort"
         };
         let [v4, v6] = [false, true].map(|v6| self.cluster_ip(v6).ip());
-        let created = self.created.iter();
-        let created: String = created
-            .map(|when| format!(", creationTimestamp: \"{when}\""))
-            .collect();
+        let metadata = self.metadata.concat();
         let mut text = format!(
-            "apiVersion: v1\nkind: Service\nmetadata: {{name: {}, namespace: default{created}}}\nspec:\n  type: {kind}\n  \
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: {}, namespace: default{metadata}}}\nspec:\n  type: {kind}\n  \
              ipFamilyPolicy: RequireDualStack\n  ipFamilies: [IPv4, IPv6]\n  clusterIP: {v4}\n  \
              clusterIPs: [\"{v4}\", \"{v6}\"]\n  ports:\n",
             self.name

@@ -195,6 +195,19 @@ impl Packet {
         }
     }
 
+    /// With another sequence number.
+    ///
+    /// # Panics
+    /// When this is no TCP segment.
+    #[must_use]
+    pub fn sequence(mut self, number: u32) -> Self {
+        let Transport::Tcp { seq, .. } = &mut self.transport else {
+            panic!("only TCP numbers its bytes")
+        };
+        *seq = number;
+        self
+    }
+
     /// As a pod of the node sends it.
     #[must_use]
     pub fn from_pod(self) -> Self {

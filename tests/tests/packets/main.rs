@@ -10,6 +10,7 @@ mod lifetime;
 mod ports;
 mod redirect;
 mod refresh;
+mod refusals;
 mod sources;
 mod stamps;
 mod stress;

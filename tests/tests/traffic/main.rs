@@ -14,6 +14,7 @@ mod netfilter;
 mod node_addresses;
 mod node_ports;
 mod reach;
+mod refusals;
 mod standard;
 mod verdicts;
 

@@ -3,14 +3,17 @@
 use std::time::Duration;
 
 use lab::cluster_lab::conversation::{Association, bulk};
-use lab::cluster_lab::netfilter::forward_and_masquerade;
-use lab::cluster_lab::{ClusterLab, Shape};
+use lab::cluster_lab::netfilter::{forward_and_masquerade, kube_proxy};
+use lab::cluster_lab::{ClusterLab, Service, Shape};
 use lab::server::{Protocol, Server};
 
 use crate::on_both_shapes;
 use crate::standard::{FAMILIES, FAR, NEAR, Standard, name};
 
-on_both_shapes!(connections_live_beside_masquerade_and_a_drop_of_what_is_invalid);
+on_both_shapes!(
+    connections_live_beside_masquerade_and_a_drop_of_what_is_invalid,
+    what_another_proxy_serves_is_left_to_it,
+);
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -68,6 +71,41 @@ fn connections_live_beside_masquerade_and_a_drop_of_what_is_invalid(shape: Shape
             }
         }
     }
+}
+
+/// S26: its addresses are from the same ranges, and its rules do what they say; ours are served beside them.
+fn what_another_proxy_serves_is_left_to_it(shape: Shape) {
+    let mut standard = Standard::start(shape);
+    let service = Service::new("anothers", 60).with_load_balancer();
+    let service = service.for_another_proxy();
+    let endpoints = standard.endpoints(&FAR[..1]);
+    standard.lab.write(&service, &endpoints).unwrap();
+    for node in standard.lab.topology().nodes() {
+        kube_proxy::install(node, &[(&service, endpoints.clone())]).unwrap();
+    }
+    standard.lab.start_agents(&[]).unwrap();
+    let lab = &standard.lab;
+    for v6 in FAMILIES {
+        for caller in [lab.client(), lab.pod_caller(NEAR[1])] {
+            for (service, pod) in [(&service, FAR[0]), (&standard.near, NEAR[0])] {
+                for to in [
+                    service.cluster_ip(v6),
+                    service.load_balancer(v6),
+                    lab.node_port(0, service, v6),
+                ] {
+                    let outcome = caller.tcp(to);
+                    assert_eq!(
+                        outcome.by(),
+                        Some(name(pod)),
+                        "{to}: {outcome}\n{}",
+                        lab.account()
+                    );
+                }
+            }
+        }
+    }
+    let frontends = lab.agent(0).xvip(&["dump", "frontends"]).unwrap();
+    assert!(!frontends.contains("anothers"), "{frontends}");
 }
 
 /// What a pod sends to the outside has its node's address.

@@ -46,7 +46,7 @@ fn call(standard: &Standard, caller: &Caller, protocol: Protocol, to: SocketAddr
     outcome.answer()
 }
 
-/// S17: a local backend sees the client itself, a remote one the node that sent the request on.
+/// S17, S20: a local backend sees the client itself, a remote one the node that sent the request on.
 fn an_outside_client_reaches_every_kind_of_address(shape: Shape) {
     let standard = Standard::running(shape);
     let topology = standard.lab.topology();
