@@ -1,5 +1,6 @@
 //! From kube-proxy to this agent with connections open (S44).
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use lab::client::{Caller, Crowd};
@@ -17,7 +18,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 const CALLERS: [usize; 2] = [1, 3];
 
 /// S44: what kube-proxy's rules began, the kernel's conntrack finishes, while the agent starts, while both are there, and
-/// when the rules are gone. New connections are the agent's from its start.
+/// when the rules are gone. New connections are the agent's from its start, but for the host's own.
 ///
 /// Each node has rules that keep the kernel translating, as those of a network plugin would: with the last nat chain of a
 /// namespace, or its last rule that needs conntrack, the kernel stops, also for connections it knows.
@@ -43,6 +44,7 @@ fn connections_that_kube_proxy_began_live_on(shape: Shape) {
     }
     check_all(&mut crowds, "after the rules went");
     cluster.check_new_connections("after the rules went");
+    cluster.check_new_connections_of_the_host("after the rules went");
     check_all(&mut crowds, "after new connections");
 }
 
@@ -67,7 +69,8 @@ impl Cluster {
         Self { lab, web }
     }
 
-    /// A thousand: of both families, from outside and from pods of both nodes; each kind is spread over all four pods.
+    /// A thousand: of both families, from outside, from pods of both nodes and from a node itself; each kind is spread over
+    /// all four pods.
     fn crowds(&self) -> Vec<Crowd> {
         let open = |caller: &Caller, to, count| {
             let caller = caller.clone().patience(PATIENCE);
@@ -75,13 +78,14 @@ impl Cluster {
                 .crowd(to, count)
                 .unwrap_or_else(|error| panic!("{error:#}"))
         };
-        let client = self.lab.client();
+        let (client, host) = (self.lab.client(), self.host());
         let [near, far] = CALLERS.map(|pod| self.lab.pod_caller(pod));
         FAMILIES
             .into_iter()
             .flat_map(|v6| {
                 [
-                    open(&client, self.web.cluster_ip(v6), 100),
+                    open(&client, self.web.cluster_ip(v6), 50),
+                    open(&host, self.web.cluster_ip(v6), 50),
                     open(&client, self.web.load_balancer(v6), 50),
                     open(&client, self.lab.node_port(0, &self.web, v6), 50),
                     open(&client, self.lab.node_port(1, &self.web, v6), 50),
@@ -95,7 +99,6 @@ impl Cluster {
 
     /// They are answered, and flows of the node they come to.
     fn check_new_connections(&self, when: &str) {
-        const CALLS: usize = 16;
         let [near, far] = CALLERS.map(|pod| self.lab.pod_caller(pod));
         for v6 in FAMILIES {
             let (cluster_ip, vip) = (self.web.cluster_ip(v6), self.web.load_balancer(v6));
@@ -109,24 +112,42 @@ impl Cluster {
                 (far.clone(), 1, cluster_ip),
                 (near.clone(), 0, port0),
             ] {
-                let before = self.connections(node);
-                for outcome in caller.patience(PATIENCE).calls(Protocol::Tcp, to, CALLS) {
-                    assert!(
-                        outcome.by().is_some(),
-                        "a new connection to {to} {when}: {outcome}\n{}",
-                        self.lab.account()
-                    );
-                }
-                let expected = before + CALLS as u64;
-                poll::until("the agent's own connections", LIMIT, || {
-                    match self.connections(node) {
-                        seen if seen >= expected => Ok(()),
-                        seen => Err(format!("{to} {when}: {} of {CALLS}", seen - before)),
-                    }
-                })
-                .unwrap();
+                self.check_new(caller, node, to, when);
             }
         }
+    }
+
+    /// A host's own connections meet its nat rules before they come to a device: they are the agent's when the rules are gone.
+    fn check_new_connections_of_the_host(&self, when: &str) {
+        for v6 in FAMILIES {
+            self.check_new(self.host(), 0, self.web.cluster_ip(v6), when);
+            self.check_new(self.host(), 1, self.lab.node_port(1, &self.web, v6), when);
+        }
+    }
+
+    fn check_new(&self, caller: Caller, node: usize, to: SocketAddr, when: &str) {
+        const CALLS: usize = 16;
+        let before = self.connections(node);
+        for outcome in caller.patience(PATIENCE).calls(Protocol::Tcp, to, CALLS) {
+            assert!(
+                outcome.by().is_some(),
+                "a new connection to {to} {when}: {outcome}\n{}",
+                self.lab.account()
+            );
+        }
+        let expected = before + CALLS as u64;
+        poll::until("the agent's own connections", LIMIT, || {
+            match self.connections(node) {
+                seen if seen >= expected => Ok(()),
+                seen => Err(format!("{to} {when}: {} of {CALLS}", seen - before)),
+            }
+        })
+        .unwrap();
+    }
+
+    /// A caller on node 0 itself.
+    fn host(&self) -> Caller {
+        Caller::new(self.lab.topology().node(0).ns())
     }
 
     /// Connections a node's datapath has begun.
