@@ -115,10 +115,14 @@ pub mod globals {
     pub const TIMEOUTS: &str = "TIMEOUTS";
     /// u32: first port | count << 16
     pub const SNAT_PORTS: &str = "SNAT_PORTS";
-    /// [`crate::service_net::ServiceNet4`]
+    /// [`crate::net::Net4`]
     pub const SERVICE_NET4: &str = "SERVICE_NET4";
-    /// [`crate::service_net::ServiceNet6`]
+    /// [`crate::net::Net6`]
     pub const SERVICE_NET6: &str = "SERVICE_NET6";
+    /// [`crate::net::Net4`]
+    pub const CLUSTER_NET4: &str = "CLUSTER_NET4";
+    /// [`crate::net::Net6`]
+    pub const CLUSTER_NET6: &str = "CLUSTER_NET6";
     /// u8: what aya-log's lines in the programs go by; 0 lets the verifier remove them all, absent means all of them
     pub const LOG_LEVEL: &str = "AYA_LOG_LEVEL";
     /// u32

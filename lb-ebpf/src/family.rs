@@ -12,9 +12,9 @@ use lb_common::addr::{Addr4, Addr6, Address};
 use lb_common::flow::FlowEntry;
 use lb_common::hash;
 use lb_common::layout::Stage;
+use lb_common::net;
 use lb_common::prefilter;
 use lb_common::protocol;
-use lb_common::service_net;
 
 /// Bytes of an untagged Ethernet header.
 pub const ETH: usize = 14;
@@ -98,6 +98,8 @@ pub trait Family: 'static {
 
     /// Whether ClusterIPs are taken from the address's range.
     fn is_service_address(addr: Self::Addr) -> bool;
+    /// Whether the cluster's pods have their addresses from the address's range.
+    fn is_pod_address(addr: Self::Addr) -> bool;
 
     /// The address that packets leaving by a device get as rewritten source.
     fn source_of(device: &lb_common::device::Device) -> Option<Self::Addr>;
@@ -257,7 +259,12 @@ impl Family for V4 {
 
     #[inline(always)]
     fn is_service_address(addr: Addr4) -> bool {
-        service_net::contains4(globals::service_net4(), addr)
+        net::contains4(globals::service_net4(), addr)
+    }
+
+    #[inline(always)]
+    fn is_pod_address(addr: Addr4) -> bool {
+        net::contains4(globals::cluster_net4(), addr)
     }
 
     #[inline(always)]
@@ -420,7 +427,12 @@ impl Family for V6 {
 
     #[inline(always)]
     fn is_service_address(addr: Addr6) -> bool {
-        service_net::contains6(&globals::service_net6(), addr)
+        net::contains6(&globals::service_net6(), addr)
+    }
+
+    #[inline(always)]
+    fn is_pod_address(addr: Addr6) -> bool {
+        net::contains6(&globals::cluster_net6(), addr)
     }
 
     #[inline(always)]

@@ -3,7 +3,7 @@
 use aya_ebpf::Global;
 use lb_common::hash::Seed;
 use lb_common::lifetime::Timeouts;
-use lb_common::service_net::{NONE4, NONE6, ServiceNet4, ServiceNet6};
+use lb_common::net::{NONE4, NONE6, Net4, Net6};
 
 /// The flow hash's secret words.
 #[unsafe(no_mangle)]
@@ -31,22 +31,35 @@ static SNAT_PORTS: Global<u32> = Global::new(0);
 static REJECTS_PER_SECOND: Global<u32> = Global::new(0);
 /// The range ClusterIPs are taken from.
 #[unsafe(no_mangle)]
-static SERVICE_NET4: Global<ServiceNet4> = Global::new(NONE4);
+static SERVICE_NET4: Global<Net4> = Global::new(NONE4);
 /// The same for IPv6.
 #[unsafe(no_mangle)]
-static SERVICE_NET6: Global<ServiceNet6> = Global::new(NONE6);
+static SERVICE_NET6: Global<Net6> = Global::new(NONE6);
+/// The range of the cluster's pods.
+#[unsafe(no_mangle)]
+static CLUSTER_NET4: Global<Net4> = Global::new(NONE4);
+/// The same for IPv6.
+#[unsafe(no_mangle)]
+static CLUSTER_NET6: Global<Net6> = Global::new(NONE6);
 
-/// The first `N` secret words, and no others: each is a load.
+/// The first `N` words of a global, and no others: each is a load. In one piece they would be copied by a call.
 #[inline(always)]
-pub fn seed<const N: usize>() -> Seed {
-    let mut words = [0; 10];
+fn words<const N: usize, const ALL: usize>(global: &'static Global<[u32; ALL]>) -> [u32; ALL] {
+    const { assert!(N <= ALL) };
+    let mut words = [0; ALL];
     let mut i = 0;
     while i < N {
         // SAFETY: a word of the static; volatile, for the loader has changed it behind the compiler's back.
-        words[i] = unsafe { (&raw const SEED).cast::<u32>().add(i).read_volatile() };
+        words[i] = unsafe { (&raw const *global).cast::<u32>().add(i).read_volatile() };
         i += 1;
     }
-    Seed(words)
+    words
+}
+
+/// The first `N` secret words.
+#[inline(always)]
+pub fn seed<const N: usize>() -> Seed {
+    Seed(words::<N, _>(&SEED))
 }
 
 #[inline(always)]
@@ -90,13 +103,23 @@ pub fn snat_ports() -> (u16, u32) {
 }
 
 #[inline(always)]
-pub fn service_net4() -> ServiceNet4 {
+pub fn service_net4() -> Net4 {
     SERVICE_NET4.load()
 }
 
 #[inline(always)]
-pub fn service_net6() -> ServiceNet6 {
-    SERVICE_NET6.load()
+pub fn service_net6() -> Net6 {
+    words::<8, _>(&SERVICE_NET6)
+}
+
+#[inline(always)]
+pub fn cluster_net4() -> Net4 {
+    CLUSTER_NET4.load()
+}
+
+#[inline(always)]
+pub fn cluster_net6() -> Net6 {
+    words::<8, _>(&CLUSTER_NET6)
 }
 
 #[inline(always)]

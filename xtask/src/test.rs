@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result};
 use crate::{
     check_object::check_object,
     host,
+    rules::rules,
     setup::setup,
     step::{cargo, line, run, step},
 };
@@ -35,6 +36,7 @@ pub(crate) fn test(filter: Option<&str>) -> Result<()> {
                 "warnings",
             ]))
         })?;
+        step("every rule has a test", rules)?;
         check_object(&tools)?;
     }
     // Tests that start a binary of another package find it built.

@@ -16,7 +16,7 @@ use crate::maps::DEVICES;
 use crate::stats;
 use crate::trace;
 use aya_ebpf::helpers::{bpf_get_prandom_u32, bpf_jiffies64};
-use lb_common::addr::Address;
+use lb_common::addr::{Addr, Address};
 use lb_common::backend::LOCAL;
 use lb_common::checksum::{fold, negate};
 use lb_common::device::{self, LOOPBACK_IFINDEX};
@@ -58,7 +58,8 @@ fn walk<F: Family, H: Hook>(hook: &H) -> Verdict {
             return Verdict::Pass(Reason::NotOurs);
         }
     }
-    let inside = hook.place().is_inside();
+    // Pods of other nodes are known by their addresses alone.
+    let inside = hook.place().is_inside() || F::is_pod_address(F::first(packet.pair()));
     // SAFETY: a pointer into a map value that is not changed while a frontend names it.
     let (service, bits, sources, affinity, side) = unsafe {
         (
@@ -148,8 +149,16 @@ fn establish<F: Family, H: Hook>(
     // SAFETY: pointers into map values; a backend's address, port and locality do not change while it is alive.
     let (address, port, local, bits) = unsafe {
         let backend = choice.backend;
+        // Word by word: for sixteen bytes at once LLVM makes a call.
+        let words = (&raw const (*backend).addr).cast::<u32>();
+        let addr = Addr([
+            words.read_volatile(),
+            words.add(1).read_volatile(),
+            words.add(2).read_volatile(),
+            words.add(3).read_volatile(),
+        ]);
         (
-            F::Addr::from_addr((*backend).addr),
+            F::Addr::from_addr(addr),
             (*backend).port,
             (*backend).flags & LOCAL != 0,
             (*record).flags,
@@ -232,18 +241,18 @@ fn of_others<F: Family, H: Hook>(
     bits: u32,
     local: bool,
 ) -> Result<bool, Reason> {
-    let inside = hook.place().is_inside();
+    let here = hook.place().is_inside();
     let asked =
-        bits & if inside {
+        bits & if here || F::is_pod_address(entry.src) {
             flags::REWRITE_POD
         } else {
             flags::REWRITE_OUTSIDE
         } != 0;
-    // A remote backend would answer an outside client past us; a client that is its own backend would answer itself (S18). The
+    // A remote backend would answer a client elsewhere past us, be he a pod or not; a client that is its own backend would answer itself (S18). The
     // node as backend gets the client's address whatever is asked: its stack takes no packet from an address of its own, and the
     // reply passes one of our devices anyway.
     let address = entry.new_dst;
-    let wanted = asked || entry.src == address || (!inside && !local);
+    let wanted = asked || entry.src == address || (!here && !local);
     if !wanted || frontend::is_of_this_node(address.into()) {
         return Ok(false);
     }

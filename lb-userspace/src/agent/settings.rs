@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use ipnet::IpNet;
 use lb_common::flow::WAYS;
-use lb_common::service_net;
+use lb_common::net::{self, Net4, Net6};
 
 use crate::config::{self, Config, TraceLevel};
 use crate::dataplane::{Options, Sizes};
@@ -27,13 +27,8 @@ const WAYS_A_BUCKET: u32 = WAYS as u32;
 #[must_use]
 pub fn dataplane(config: &Config) -> Options {
     let sizes = &config.map_sizes;
-    let (mut service_net4, mut service_net6) = (service_net::NONE4, service_net::NONE6);
-    for range in config.known_service_ranges() {
-        match range {
-            IpNet::V4(net) => service_net4 = service_net::net4(net.network().into(), net.prefix_len()),
-            IpNet::V6(net) => service_net6 = service_net::net6(net.network().into(), net.prefix_len()),
-        }
-    }
+    let (service_net4, service_net6) = nets(config.known_service_ranges());
+    let (cluster_net4, cluster_net6) = nets(&config.cluster_cidrs);
     Options {
         sizes: Sizes {
             flow4_buckets: sizes.flow_entries4 / WAYS_A_BUCKET,
@@ -52,6 +47,8 @@ pub fn dataplane(config: &Config) -> Options {
         rejects_per_second: config.rejects_per_second,
         service_net4,
         service_net6,
+        cluster_net4,
+        cluster_net6,
         log_level: match config.datapath_trace {
             TraceLevel::Off => None,
             TraceLevel::Info => Some(tracing::Level::INFO),
@@ -59,6 +56,18 @@ pub fn dataplane(config: &Config) -> Options {
         },
         ..Options::new(&config.bpffs)
     }
+}
+
+/// Ranges, one of each family at most, as the programs want them.
+fn nets(ranges: &[IpNet]) -> (Net4, Net6) {
+    let (mut net4, mut net6) = (net::NONE4, net::NONE6);
+    for range in ranges {
+        match range {
+            IpNet::V4(range) => net4 = net::net4(range.network().into(), range.prefix_len()),
+            IpNet::V6(range) => net6 = net::net6(range.network().into(), range.prefix_len()),
+        }
+    }
+    (net4, net6)
 }
 
 /// What plans depend on.

@@ -62,7 +62,8 @@ pub struct AgentFlags {
     #[arg(long, value_name = "PATH")]
     pub bpffs: Option<PathBuf>,
 
-    /// Addresses of the cluster's pods: packets from there count as a pod's wherever they come in
+    /// Addresses of the cluster's pods, one range of each family: packets from there count as a pod's wherever they
+    /// come in
     #[arg(long, value_name = "CIDR,...", value_delimiter = ',', value_parser = cidr::parse)]
     pub cluster_cidr: Vec<IpNet>,
 

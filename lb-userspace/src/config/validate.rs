@@ -49,17 +49,19 @@ fn check_ports(config: &Config, local_ports: Option<PortRange>, problems: &mut V
 }
 
 fn check_ranges(config: &Config, problems: &mut Vec<Problem>) {
-    for family in IpFamily::ALL {
-        let ranges = config.service_cluster_ip_range.iter();
-        if ranges.filter(|net| IpFamily::of_net(**net) == family).count() > 1 {
-            problems.push(Problem::new(
-                "serviceClusterIPRange",
-                format!("more than one {family} range; one of each family is allowed"),
-            ));
-        }
-    }
     let services = ("serviceClusterIPRange", &config.service_cluster_ip_range);
     let pods = ("clusterCIDRs", &config.cluster_cidrs);
+    for (field, ranges) in [services, pods] {
+        for family in IpFamily::ALL {
+            let ranges = ranges.iter();
+            if ranges.filter(|net| IpFamily::of_net(**net) == family).count() > 1 {
+                problems.push(Problem::new(
+                    field,
+                    format!("more than one {family} range; one of each family is allowed"),
+                ));
+            }
+        }
+    }
     let balancers = ("lbIPRange", &config.lb_ip_range);
     for (one, other) in [(services, pods), (balancers, services), (balancers, pods)] {
         if let Some((a, b)) = first_overlap(one.1, other.1) {

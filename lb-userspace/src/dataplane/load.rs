@@ -15,7 +15,7 @@ use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 use lb_common::hash::Seed;
 use lb_common::layout::{self, Stage, globals, maps, programs};
 use lb_common::lifetime::Timeouts;
-use lb_common::service_net::{self, ServiceNet4, ServiceNet6};
+use lb_common::net::{self, Net4, Net6};
 use lb_common::settings::Settings;
 
 use super::declared::{self, Definition};
@@ -58,9 +58,13 @@ pub struct Options {
     /// RSTs and ICMP errors a second and CPU.
     pub rejects_per_second: u32,
     /// The range ClusterIPs are taken from, IPv4: what leaves the node for one that nobody serves is dropped.
-    pub service_net4: ServiceNet4,
+    pub service_net4: Net4,
     /// The same for IPv6.
-    pub service_net6: ServiceNet6,
+    pub service_net6: Net6,
+    /// The range of the cluster's pods, IPv4: whoever has an address of it is a pod, wherever he comes in.
+    pub cluster_net4: Net4,
+    /// The same for IPv6.
+    pub cluster_net6: Net6,
     /// Level of the kernel programs' own log; none by default.
     pub log_level: Option<tracing::Level>,
     /// How tc programs are attached.
@@ -78,8 +82,10 @@ impl Options {
             snat_ports: 61_000..=65_535,
             timeouts: Timeouts::SECONDS,
             rejects_per_second: 1000,
-            service_net4: service_net::NONE4,
-            service_net6: service_net::NONE6,
+            service_net4: net::NONE4,
+            service_net6: net::NONE6,
+            cluster_net4: net::NONE4,
+            cluster_net6: net::NONE6,
             log_level: None,
             tc_hook: TcHook::Auto,
         }
@@ -300,8 +306,10 @@ struct Globals {
     timeouts: AsPod<Timeouts>,
     snat_ports: u32,
     rejects_per_second: u32,
-    service_net4: ServiceNet4,
-    service_net6: ServiceNet6,
+    service_net4: Net4,
+    service_net6: Net6,
+    cluster_net4: Net4,
+    cluster_net6: Net6,
     log_level: u8,
 }
 
@@ -323,6 +331,8 @@ impl Globals {
             rejects_per_second: settings.rejects_per_second,
             service_net4: options.service_net4,
             service_net6: options.service_net6,
+            cluster_net4: options.cluster_net4,
+            cluster_net6: options.cluster_net6,
             log_level,
         }
     }
@@ -339,6 +349,8 @@ impl Globals {
             .override_global(globals::REJECTS_PER_SECOND, &self.rejects_per_second, true)
             .override_global(globals::SERVICE_NET4, &self.service_net4, true)
             .override_global(globals::SERVICE_NET6, &self.service_net6, true)
+            .override_global(globals::CLUSTER_NET4, &self.cluster_net4, true)
+            .override_global(globals::CLUSTER_NET6, &self.cluster_net6, true)
             .override_global(globals::LOG_LEVEL, &self.log_level, true);
     }
 }
@@ -355,8 +367,10 @@ impl Default for Globals {
             timeouts: AsPod(Timeouts::SECONDS),
             snat_ports: 0,
             rejects_per_second: 0,
-            service_net4: service_net::NONE4,
-            service_net6: service_net::NONE6,
+            service_net4: net::NONE4,
+            service_net6: net::NONE6,
+            cluster_net4: net::NONE4,
+            cluster_net6: net::NONE6,
             log_level: log::OFF,
         }
     }

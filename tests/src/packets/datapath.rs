@@ -19,11 +19,11 @@ use lb_common::frontend::{FrontendKey, FrontendValue};
 use lb_common::hash::{Seed, first_bucket, second_bucket, tuple4, tuple6};
 use lb_common::layout::{Stage, globals, maps};
 use lb_common::lifetime::Timeouts;
+use lb_common::net;
 use lb_common::port::Port;
 use lb_common::prefilter;
 use lb_common::reason::Reason;
 use lb_common::service::{ServiceRecord, SlotRange};
-use lb_common::service_net;
 use lb_common::source_range::{SetAddr, SourceRangeKey, SourceRangeOwner};
 
 use super::flows::{Flow, State};
@@ -75,6 +75,8 @@ pub struct Options {
     pub hz: u32,
     /// Whether the hot program may complete packets; else the full stage gets all of them.
     pub hot: bool,
+    /// Whether the programs are told which addresses the cluster's pods have.
+    pub pods_known: bool,
 }
 
 impl Default for Options {
@@ -85,6 +87,7 @@ impl Default for Options {
             flow_buckets: 64,
             hz: HZ,
             hot: true,
+            pods_known: false,
         }
     }
 }
@@ -125,8 +128,13 @@ impl Datapath {
         let (first, count) = options.snat_ports;
         let snat_ports = u32::from(first) | u32::from(count) << 16;
         let fresh_for = if options.hot { options.hz } else { 0 };
-        let service_net4 = service_net::net4(addr4(Who::Unserved), 16);
-        let service_net6 = service_net::net6(addr6(Who::Unserved), 108);
+        let service_net4 = net::net4(addr4(Who::Unserved), 16);
+        let service_net6 = net::net6(addr6(Who::Unserved), 108);
+        let (cluster_net4, cluster_net6) = if options.pods_known {
+            (net::net4(addr4(Who::Pod), 16), net::net6(addr6(Who::Pod), 48))
+        } else {
+            (net::NONE4, net::NONE6)
+        };
         let mut loader = EbpfLoader::new();
         loader
             .override_global(globals::SEED, &SEED.0, true)
@@ -139,6 +147,8 @@ impl Datapath {
             .override_global(globals::REJECTS_PER_SECOND, &options.rejects_per_second, true)
             .override_global(globals::SERVICE_NET4, &service_net4, true)
             .override_global(globals::SERVICE_NET6, &service_net6, true)
+            .override_global(globals::CLUSTER_NET4, &cluster_net4, true)
+            .override_global(globals::CLUSTER_NET6, &cluster_net6, true)
             .override_global(globals::LOG_LEVEL, &0_u8, true);
         for map in [maps::FLOWS4, maps::FLOWS6, maps::LOCKS4, maps::LOCKS6] {
             loader.map_max_entries(map, options.flow_buckets);

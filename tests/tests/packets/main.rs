@@ -2,6 +2,7 @@
 
 mod answers;
 mod choice;
+mod cluster_nets;
 mod foreign;
 mod forwarding;
 mod headers;

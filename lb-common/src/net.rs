@@ -1,27 +1,27 @@
-//! The range ClusterIPs are taken from, as the programs test for it (S24). One range of each family.
+//! A range of addresses as the programs test for it: that of ClusterIPs (S24), that of the cluster's pods (S17). One of each family.
 
 use crate::addr::{Addr4, Addr6};
 
 /// IPv4: the network and its mask, as words of a packet.
-pub type ServiceNet4 = [u32; 2];
+pub type Net4 = [u32; 2];
 /// IPv6: the network's four words, then the mask's.
-pub type ServiceNet6 = [u32; 8];
+pub type Net6 = [u32; 8];
 
 /// No address is in it: of no address anything is left that a mask has cleared.
-pub const NONE4: ServiceNet4 = [1, 0];
+pub const NONE4: Net4 = [1, 0];
 /// The same for IPv6.
-pub const NONE6: ServiceNet6 = [1, 0, 0, 0, 0, 0, 0, 0];
+pub const NONE6: Net6 = [1, 0, 0, 0, 0, 0, 0, 0];
 
 /// The range of an address and the length of its prefix.
 #[must_use]
-pub fn net4(addr: Addr4, prefix: u8) -> ServiceNet4 {
+pub fn net4(addr: Addr4, prefix: u8) -> Net4 {
     let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0).to_be();
     [addr.0 & mask, mask]
 }
 
 /// The same for IPv6.
 #[must_use]
-pub fn net6(addr: Addr6, prefix: u8) -> ServiceNet6 {
+pub fn net6(addr: Addr6, prefix: u8) -> Net6 {
     let mask = u128::MAX.checked_shl(128 - u32::from(prefix)).unwrap_or(0);
     let word = |shift: u32| ((mask >> shift) as u32).to_be();
     let [m0, m1, m2, m3] = [word(96), word(64), word(32), word(0)];
@@ -32,7 +32,7 @@ pub fn net6(addr: Addr6, prefix: u8) -> ServiceNet6 {
 /// Whether an address is in the range.
 #[inline(always)]
 #[must_use]
-pub const fn contains4(net: ServiceNet4, addr: Addr4) -> bool {
+pub const fn contains4(net: Net4, addr: Addr4) -> bool {
     let [net, mask] = net;
     addr.0 & mask == net
 }
@@ -40,7 +40,7 @@ pub const fn contains4(net: ServiceNet4, addr: Addr4) -> bool {
 /// The same for IPv6. The first words are compared first: they tell most addresses apart.
 #[inline(always)]
 #[must_use]
-pub const fn contains6(net: &ServiceNet6, addr: Addr6) -> bool {
+pub const fn contains6(net: &Net6, addr: Addr6) -> bool {
     let [n0, n1, n2, n3, m0, m1, m2, m3] = *net;
     let [a, b, c, d] = addr.0;
     a & m0 == n0 && b & m1 == n1 && c & m2 == n2 && d & m3 == n3
