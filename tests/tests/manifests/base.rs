@@ -4,6 +4,7 @@ use std::path::Path;
 
 use clap::Parser;
 use k8s_openapi::api::core::v1::{Container, PodSpec};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use lb_userspace::cli::{Cli, Verb};
 use lb_userspace::config::{AgentFlags, Config, Source};
 
@@ -34,6 +35,18 @@ fn the_agent_accepts_its_configuration() {
     let file = Some((Path::new("config.yaml"), text.as_str()));
     let config = Config::from_layers(file, &AgentFlags::default(), 8 << 30, None).unwrap();
     assert_eq!(config.client_connection.api_servers.len(), 2);
+}
+
+#[test]
+fn the_agent_is_asked_whether_it_is_ready_where_it_listens() {
+    let base = Base::read();
+    let file = Some((Path::new("config.yaml"), base.config.as_str()));
+    let config = Config::from_layers(file, &AgentFlags::default(), 8 << 30, None).unwrap();
+    let probe = container(&base).readiness_probe.as_ref().expect("a probe");
+    let question = probe.http_get.as_ref().expect("over HTTP");
+    assert_eq!(question.path.as_deref(), Some("/livez"));
+    let listens = config.healthz_bind_address.address().expect("an address");
+    assert_eq!(question.port, IntOrString::Int(listens.port().into()));
 }
 
 #[test]
