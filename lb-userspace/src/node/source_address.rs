@@ -1,4 +1,5 @@
-//! The address a packet gets as rewritten source when it leaves by a device (S19): the one the kernel would choose.
+//! The address a packet gets as rewritten source when it leaves by a device (S19): the one the kernel would choose, but that it
+//! avoids addresses that are likely not this node's for long.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -36,14 +37,13 @@ fn choose(state: &NodeState, ifindex: u32, family: IpFamily) -> Option<IpAddr> {
         .get(&ifindex)
         .and_then(|link| link.master)
         .unwrap_or(ifindex);
-    preferred(state, ifindex, family)
-        .or_else(|| first_of(state, ifindex, family))
-        .or_else(|| preferred(state, routed, family))
-        .or_else(|| first_of(state, routed, family))
-        .or_else(|| {
-            let mut others = state.links.iter().filter(|(_, link)| link.up);
-            others.find_map(|(other, _)| first_of(state, *other, family))
-        })
+    let own =
+        |ifindex| preferred(state, ifindex, family).or_else(|| of(state, ifindex, family).map(Address::ip));
+    own(ifindex).or_else(|| own(routed)).or_else(|| {
+        let others = state.links.iter().filter(|(_, link)| link.up);
+        let others = others.filter_map(|(other, _)| of(state, *other, family));
+        others.min_by_key(|address| address.is_alone()).map(Address::ip)
+    })
 }
 
 fn preferred(state: &NodeState, ifindex: u32, family: IpFamily) -> Option<IpAddr> {
@@ -55,13 +55,14 @@ fn preferred(state: &NodeState, ifindex: u32, family: IpFamily) -> Option<IpAddr
         .find(|address| IpFamily::of(*address) == family)
 }
 
-fn first_of(state: &NodeState, ifindex: u32, family: IpFamily) -> Option<IpAddr> {
+/// The first address of a device, but for those with no network around them: such a one often moves between nodes (a
+/// load balancer's), and IPv6 lists the newest first.
+fn of(state: &NodeState, ifindex: u32, family: IpFamily) -> Option<&Address> {
     let link = state.links.get(&ifindex)?;
     if is_ipvs(&link.name) {
         return None;
     }
-    let mut sources = link.addresses.iter().filter(|address| address.is_source());
-    sources
-        .find(|address| IpFamily::of(address.ip()) == family)
-        .map(Address::ip)
+    let sources = link.addresses.iter().filter(|address| address.is_source());
+    let sources = sources.filter(|address| IpFamily::of(address.ip()) == family);
+    sources.min_by_key(|address| address.is_alone())
 }

@@ -142,6 +142,12 @@ impl Address {
             && !self.tentative
             && !self.duplicate
     }
+
+    /// Whether its prefix is the whole address.
+    #[must_use]
+    pub fn is_alone(&self) -> bool {
+        self.net.prefix_len() == self.net.max_prefix_len()
+    }
 }
 
 impl Link {

@@ -2,6 +2,7 @@
 
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 
+use etherparse::{PacketHeaders, TransportHeader};
 use lab::packets::Outcome::{
     self, Answered, Dropped, Received, SentOn, SentOut, SentUnresolved, ToStack, Untouched,
 };
@@ -525,6 +526,32 @@ fn a_listener_at_the_cluster_ip_comes_before_the_service() {
                     datapath.forget_reasons().expect("empty counters");
                 }
             }
+        }
+    }
+}
+
+/// S19: the answers of a connection that a socket of the node has with the endpoint itself are not taken for a Service's.
+#[test]
+fn a_source_port_that_another_socket_uses_with_that_backend_is_not_kept() {
+    let bed = Testbed::new().expect("the testbed");
+    let mut datapath = Datapath::load(Options::default()).expect("the kernel object");
+    for family in Family::BOTH {
+        for is_connected in [false, true] {
+            let direct = UdpSocket::bind(SocketAddr::new(HOST.0.ip(family), HOST.1)).expect("a socket");
+            if is_connected {
+                let pod = SocketAddr::new(Who::Pod.ip(family), 5353);
+                direct.connect(pod).expect("a route");
+            }
+            datapath.reset(&bed).expect("empty maps");
+            let service = Service::udp(Who::ClusterIp, 53).backend(Who::Pod, 5353);
+            datapath.install(family, &[service]).expect("services");
+            let frame = Packet::udp(HOST, (Who::ClusterIp, 53)).leaving().frame(family);
+            let run = Hook::HostOut.run(&datapath, &bed, &frame).expect("a run");
+            assert_eq!(run.verdict, Verdict::Redirect, "{family:?}");
+            let headers = PacketHeaders::from_ethernet_slice(&run.frame).expect("a packet");
+            let udp = headers.transport.and_then(TransportHeader::udp).expect("UDP");
+            assert_eq!(udp.destination_port, 5353);
+            assert_eq!(udp.source_port == HOST.1, !is_connected, "{family:?}: {udp:?}");
         }
     }
 }

@@ -443,6 +443,49 @@ fn a_rewritten_source_is_the_address_the_kernel_would_choose() {
             Some("2001:db8::1"),
         ),
         (
+            "not a load balancer's, though it is listed first",
+            Host::new().with(
+                2,
+                link(
+                    LinkKind::Physical,
+                    "eth0",
+                    &[
+                        "2001:db8::100/128",
+                        "2001:db8::1/64",
+                        "192.0.2.100/32",
+                        "192.0.2.1/24",
+                    ],
+                ),
+            ),
+            2,
+            Some("192.0.2.1"),
+            Some("2001:db8::1"),
+        ),
+        (
+            "nor one of another device",
+            Host::new()
+                .with(
+                    1,
+                    link(
+                        LinkKind::Loopback,
+                        "lo",
+                        &["198.51.100.1/32", "2001:db8:0:2::1/128"],
+                    ),
+                )
+                .with(2, pod("veth1", &[]))
+                .with(3, dual()),
+            2,
+            Some("192.0.2.1"),
+            Some("2001:db8::1"),
+        ),
+        (
+            "if there is no other, even that",
+            Host::new().with(2, link(LinkKind::Physical, "eth0", &["192.0.2.100/32"])),
+            2,
+            Some("192.0.2.100"),
+            None,
+        ),
+        (
             "none is none",
             Host::new().with(2, pod("veth1", &["fe80::1/64"])),
             2,
