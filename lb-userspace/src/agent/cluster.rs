@@ -110,7 +110,8 @@ impl Cluster {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{IpFamily, ServiceType, TrafficPolicy};
+    use crate::model::IpFamily;
+    use crate::plan::fixtures;
 
     fn slice(name: &str, service: &str) -> Update {
         Update::SliceApplied(EndpointSlice {
@@ -146,20 +147,8 @@ mod tests {
     fn what_is_as_it_was_touches_nothing() {
         let service = |excluded| {
             Update::ServiceApplied(Service {
-                key: ServiceKey::new("shop", "web"),
-                uid: String::new(),
-                service_type: ServiceType::ClusterIp,
-                cluster_ips: Vec::new(),
-                ports: Vec::new(),
-                external_ips: Vec::new(),
-                load_balancer_vips: Vec::new(),
-                load_balancer_source_ranges: Vec::new(),
-                internal_traffic_policy: TrafficPolicy::Cluster,
-                external_traffic_policy: TrafficPolicy::Cluster,
-                session_affinity: None,
-                health_check_node_port: None,
-                created: None,
                 excluded,
+                ..fixtures::service()
             })
         };
         let node = |zone: &str| {

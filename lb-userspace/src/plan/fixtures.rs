@@ -1,4 +1,4 @@
-//! A Service, its slices and this node, for the tests of whoever makes or takes plans.
+//! A Service, its slices and this node, for tests.
 
 use std::collections::BTreeSet;
 

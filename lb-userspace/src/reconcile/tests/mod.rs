@@ -17,9 +17,10 @@ use super::fake::FakeMaps;
 use super::maps::Capacities;
 use super::{GRACE, Reconciler, Report};
 use crate::model::{
-    Endpoint, EndpointSlice, IpFamily, Protocol, Service, ServiceKey, ServicePort, ServiceType, SliceKey,
-    SlicePort, TrafficPolicy,
+    Endpoint, EndpointSlice, IpFamily, Protocol, Service, ServiceKey, ServicePort, SliceKey, SlicePort,
+    TrafficPolicy,
 };
+use crate::plan::fixtures;
 use crate::plan::{PlanConfig, ServicePlan, ThisNode, plan_service};
 
 const ROOMY: Capacities = Capacities {
@@ -44,8 +45,6 @@ impl Case {
         Self {
             service: Service {
                 key: ServiceKey::new("default", name),
-                uid: String::new(),
-                service_type: ServiceType::ClusterIp,
                 cluster_ips: vec![cluster_ip.parse().unwrap()],
                 ports: vec![ServicePort {
                     name: String::new(),
@@ -53,15 +52,7 @@ impl Case {
                     port: 80,
                     node_port: None,
                 }],
-                external_ips: Vec::new(),
-                load_balancer_vips: Vec::new(),
-                load_balancer_source_ranges: Vec::new(),
-                internal_traffic_policy: TrafficPolicy::Cluster,
-                external_traffic_policy: TrafficPolicy::Cluster,
-                session_affinity: None,
-                health_check_node_port: None,
-                created: None,
-                excluded: false,
+                ..fixtures::service()
             },
             endpoints: Vec::new(),
         }
